@@ -1,0 +1,87 @@
+"""Every error that Afterglow raises, in one tree.
+
+    AfterglowError
+    ├── SettingError (also ValueError)   a setting, argument or environment variable is off
+    ├── StoreError                       a file that we were asked to read or write
+    │   ├── NotAStoreError               it is no Afterglow database
+    │   ├── NewerStoreError              a newer Afterglow wrote it
+    │   ├── StoreBusyError               another process holds it for too long
+    │   └── DamagedStoreError            it cannot be read whole
+    ├── NotFoundError (also LookupError) a run, trace or span that is not there
+    ├── SinkError                        a sink will never take this batch
+    │   ├── SinkUnavailableError         not now: the writer tries the same batch again
+    │   └── UnencodableError             a value in it: the writer cleans the batch and tries again
+    └── MissingExtraError (also ImportError)  an optional dependency is not installed
+
+Each message says what to do next, on one line. Recording never raises any of these into
+the program that is watched: there, what goes wrong is counted and reported instead.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AfterglowError",
+    "DamagedStoreError",
+    "MissingExtraError",
+    "NewerStoreError",
+    "NotAStoreError",
+    "NotFoundError",
+    "SettingError",
+    "SinkError",
+    "SinkUnavailableError",
+    "StoreBusyError",
+    "StoreError",
+    "UnencodableError",
+]
+
+
+class AfterglowError(Exception):
+    """The root of the tree."""
+
+
+class SettingError(AfterglowError, ValueError):
+    """A setting has a value that cannot be used; the message names it and what it takes."""
+
+
+class StoreError(AfterglowError):
+    """A file cannot be used as asked; the message names the file."""
+
+
+class NotAStoreError(StoreError):
+    """The file is there but is no Afterglow database."""
+
+
+class NewerStoreError(StoreError):
+    """The file was written by a newer version: upgrade Afterglow to read it."""
+
+
+class StoreBusyError(StoreError):
+    """Another process held the file for longer than we wait."""
+
+
+class DamagedStoreError(StoreError):
+    """The file is ours but cannot be read whole."""
+
+
+class NotFoundError(AfterglowError, LookupError):
+    """What was asked for by name or id is not in the file."""
+
+
+class SinkError(AfterglowError):
+    """A sink will never take this batch; the writer counts its spans as dropped."""
+
+
+class SinkUnavailableError(SinkError):
+    """A sink cannot take the batch now; the writer keeps it and tries again."""
+
+
+class UnencodableError(SinkError):
+    """A batch holds a value that the sink's encoding cannot carry (a lone surrogate, 2**70)."""
+
+
+class MissingExtraError(AfterglowError, ImportError):
+    """An optional dependency is missing."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an extra: pip install 'afterglow[{extra}]'")
+        self.extra = extra

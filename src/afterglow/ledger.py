@@ -1,0 +1,83 @@
+"""The closed list of counters: where every span went.
+
+    recorded = written + dropped (by reason) + in_flight        at every moment, per process
+
+`recorded` counts spans that were ended. A span that was never begun because a sampler or
+the budget refused its trace is no recorded span; it is counted in `not_recorded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypedDict, get_args
+
+__all__ = [
+    "CHANGE_KINDS",
+    "DROP_REASONS",
+    "NOT_RECORDED_REASONS",
+    "Change",
+    "DropReason",
+    "Ledger",
+    "NotRecordedReason",
+    "balanced",
+    "new_ledger",
+]
+
+DropReason = Literal[
+    "queue_full",  # the hand-over was full and the policy is drop_newest, or drop_oldest lost its try
+    "oldest",  # drop_oldest made room by dropping the span that had waited longest
+    "closed",  # ended after close(), or while the interpreter was going down
+    "unencodable",  # could not be encoded even after cleaning
+    "sink_refused",  # the sink said that it will never take it
+    "shutdown_timeout",  # close() saw no progress for shutdown_timeout_s
+    "journal_limit",  # the oldest journal went, to keep max_journal_bytes; nobody had read it
+]
+
+NotRecordedReason = Literal[
+    "sampled_out",  # the ratio decided against the trace
+    "budget",  # max_spans_per_second was used up when the trace began
+    "parent",  # the caller in another process does not record this trace
+]
+
+Change = Literal[
+    "attributes_dropped",  # beyond the limit of attributes, or a key that cannot be one
+    "values_changed",  # values of a type that attributes cannot have, made strings
+    "values_truncated",  # strings cut to the limit of length
+    "events_dropped",
+    "links_dropped",
+    "names_changed",  # names that were no str, or held what UTF-8 cannot
+]
+
+DROP_REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
+NOT_RECORDED_REASONS: Final[tuple[NotRecordedReason, ...]] = get_args(NotRecordedReason)
+CHANGE_KINDS: Final[tuple[Change, ...]] = get_args(Change)
+
+
+class Ledger(TypedDict):
+    """One consistent reading of the books; every count is of spans."""
+
+    recorded: int
+    written: int
+    dropped: dict[str, int]
+    in_flight: int
+    not_recorded: dict[str, int]
+    changed: dict[str, int]
+
+
+def new_ledger() -> Ledger:
+    """Books on which nothing has happened yet."""
+    return Ledger(
+        recorded=0, written=0, dropped={}, in_flight=0, not_recorded={}, changed={}
+    )
+
+
+def balanced(ledger: Mapping[str, object]) -> bool:
+    """Whether recorded = written + dropped + in flight."""
+    dropped = ledger["dropped"]
+    if not isinstance(dropped, Mapping):
+        return False
+    numbers = [ledger["recorded"], ledger["written"], ledger["in_flight"], *dropped.values()]
+    if not all(isinstance(n, int) for n in numbers):
+        return False
+    recorded, written, in_flight, *drops = (n for n in numbers if isinstance(n, int))
+    return recorded == written + in_flight + sum(drops)

@@ -1,0 +1,1 @@
+"""Frozen values: what the rooms above pass to each other. No clock, thread, file or socket."""

@@ -1,0 +1,1 @@
+"""The SQLite files: journals that processes write, and the database that people read."""
