@@ -1,0 +1,62 @@
+"""Afterglow: span tracing for Python that never blocks the program it watches.
+
+    import afterglow
+
+    tracer = afterglow.Tracer("afterglow.db")
+    with tracer.span("work", user=42):
+        ...
+
+Everything here is loaded when it is first used; `import afterglow` alone costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from afterglow.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from afterglow.errors import AfterglowError as AfterglowError
+    from afterglow.model.span import Span as FinishedSpan
+    from afterglow.profiling import Profiler as Profiler
+    from afterglow.profiling import Report as Report
+    from afterglow.record.span import Span as Span
+    from afterglow.wiring import Tracer as Tracer
+    from afterglow.wiring import open_database as open
+
+__all__ = [
+    "AfterglowError",
+    "FinishedSpan",
+    "Profiler",
+    "Report",
+    "Span",
+    "Tracer",
+    "__version__",
+    "open",
+]
+
+_HOMES = {
+    "AfterglowError": ("afterglow.errors", "AfterglowError"),
+    "FinishedSpan": ("afterglow.model.span", "Span"),
+    "Profiler": ("afterglow.profiling", "Profiler"),
+    "Report": ("afterglow.profiling", "Report"),
+    "Span": ("afterglow.record.span", "Span"),
+    "Tracer": ("afterglow.wiring", "Tracer"),
+    "open": ("afterglow.wiring", "open_database"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module, attribute = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    import importlib
+
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,7 +12,7 @@ from time import perf_counter_ns as monotonic_ns
 from time import time_ns as wall_ns
 from typing import NamedTuple, Protocol
 
-__all__ = ["Anchor", "Clock", "SystemClock", "anchor_now", "monotonic_ns", "wall_ns"]
+__all__ = ["Anchor", "Clock", "SystemClock", "anchor_now", "anchor_of", "monotonic_ns", "wall_ns"]
 
 
 class Anchor(NamedTuple):
@@ -27,11 +27,16 @@ class Anchor(NamedTuple):
 
 def anchor_now() -> Anchor:
     """Read both clocks as close together as we can (the best of three)."""
+    return anchor_of(_SYSTEM)
+
+
+def anchor_of(clock: Clock) -> Anchor:
+    """The same of any clock."""
     best_width, best_offset = 1 << 62, 0
     for _ in range(3):
-        before = monotonic_ns()
-        wall = wall_ns()
-        after = monotonic_ns()
+        before = clock.monotonic_ns()
+        wall = clock.wall_ns()
+        after = clock.monotonic_ns()
         if after - before < best_width:
             best_width, best_offset = after - before, wall - (before + after) // 2
     return Anchor(best_offset)
@@ -64,3 +69,6 @@ class SystemClock:
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         return event.wait(timeout_s)
+
+
+_SYSTEM = SystemClock()

@@ -25,6 +25,7 @@ __all__ = [
     "WriteConfig",
     "described",
     "load",
+    "room_fields",
 ]
 
 Overflow = Literal["drop_newest", "drop_oldest", "block"]
@@ -281,6 +282,11 @@ def described(room: type[msgspec.Struct]) -> Iterator[tuple[str, Any, object, Se
         kind, *notes = get_args(hints[name])
         (setting,) = (note for note in notes if isinstance(note, Setting))
         yield name, kind, defaults[name], setting
+
+
+def room_fields(*rooms: type[msgspec.Struct]) -> frozenset[str]:
+    """The names of all settings of some rooms."""
+    return frozenset(name for room in rooms for name in room.__struct_fields__)
 
 
 def load(

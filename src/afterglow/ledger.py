@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 DropReason = Literal[
-    "queue_full",  # the hand-over was full and the policy is drop_newest, or drop_oldest lost its try
+    "queue_full",  # no room: the policy is drop_newest, or drop_oldest lost its try for the lock
     "oldest",  # drop_oldest made room by dropping the span that had waited longest
     "closed",  # ended after close(), or while the interpreter was going down
     "unencodable",  # could not be encoded even after cleaning
@@ -66,9 +66,7 @@ class Ledger(TypedDict):
 
 def new_ledger() -> Ledger:
     """Books on which nothing has happened yet."""
-    return Ledger(
-        recorded=0, written=0, dropped={}, in_flight=0, not_recorded={}, changed={}
-    )
+    return Ledger(recorded=0, written=0, dropped={}, in_flight=0, not_recorded={}, changed={})
 
 
 def balanced(ledger: Mapping[str, object]) -> bool:

@@ -1,6 +1,6 @@
 """The seams: who may block, who retries, and what close promises.
 
-    SpanSink      where the writer puts batches of finished spans (a journal, a list, OTLP ...)
+SpanSink      where the writer puts batches of finished spans (a journal, a list, OTLP ...)
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ class SpanBatch(msgspec.Struct, frozen=True):
 
     `flat` holds finished spans (see model/flat.py), `open` the spans that had been open for
     longer than a flush interval when the batch was made (END is None): it replaces what the
-    batch before said of open spans. In both, names are str and attribute values are of the types
+    batch before said of open spans, and None says that what it said still stands, but for spans
+    that have finished since. In both, names are str and attribute values are of the types
     that attributes have; a text may still hold what UTF-8 cannot, an int be too wide.
     """
 
     flat: Flat
-    open: Flat
+    open: Flat | None
     process: Process
     seed: int
     wall_offset_ns: int
@@ -49,7 +50,7 @@ class SpanBatch(msgspec.Struct, frozen=True):
 
     def open_spans(self) -> Iterator[Span]:
         """The open spans as frozen values, without an end."""
-        return self._values(self.open)
+        return self._values(self.open or [])
 
     def _values(self, flat: Flat) -> Iterator[Span]:
         return spans_of(

@@ -7,7 +7,7 @@ stride (`flat[NAME::WIDTH]`).
     TRACE       int: the span id of the local root, widened by `widen` when somebody asks;
                 bytes: the 16 bytes of a trace id that came from elsewhere
     SPAN_ID     int, 1 .. 2**64-1
-    PARENT_ID   int, 0 for a root
+    PARENT_ID   int, 0 for a root; a RemoteId where the parent is in another process
     NAME        str (anything at all, until the writer has cleaned it)
     START, END  int, ns on the monotonic clock of this process; END is None while it is open
     ATTRIBUTES  dict (perhaps empty), owned by the record from here on
@@ -37,8 +37,10 @@ __all__ = [
     "WIDTH",
     "Extra",
     "Flat",
+    "FlatLink",
     "FrameSummary",
     "RecordedException",
+    "RemoteId",
     "Where",
     "spans_of",
     "widen",
@@ -62,6 +64,16 @@ FrameSummary = tuple[str, int, str]  # file, line, function
 _MASK64: Final = (1 << 64) - 1
 
 
+class RemoteId(int):
+    """A parent's span id that came from another process, and the trace state beside it.
+
+    It rides in PARENT_ID like any id, so that the hot path need not know; the writer sees its
+    type and marks the span (`Extra.remote_parent`, `Extra.trace_state`).
+    """
+
+    trace_state: str = ""
+
+
 class RecordedException(msgspec.Struct, frozen=True):
     """An exception as the program saw it: the writer adds the source lines, which are I/O."""
 
@@ -70,6 +82,23 @@ class RecordedException(msgspec.Struct, frozen=True):
     message: str
     frames: tuple[FrameSummary, ...] = ()
     escaped: bool = True
+
+
+class FlatLink(msgspec.Struct, frozen=True):
+    """A link, its trace id as 16 bytes: no encoding carries integers of 128 bits."""
+
+    trace_id: bytes
+    span_id: int
+    trace_state: str = ""
+    attributes: Attributes = {}
+    dropped_attributes: int = 0
+
+    def link(self) -> Link:
+        """The same as a reader sees it."""
+        trace_id = int.from_bytes(self.trace_id, "big")
+        return Link(
+            trace_id, self.span_id, self.trace_state, self.attributes, self.dropped_attributes
+        )
 
 
 class Extra(msgspec.Struct):
@@ -81,7 +110,7 @@ class Extra(msgspec.Struct):
     status_text: str = ""
     events: list[Event] = []
     exceptions: list[RecordedException] = []
-    links: list[Link] = []
+    links: list[FlatLink] = []
     trace_state: str = ""
     scope: str = ""
     scope_version: str = ""
@@ -143,7 +172,7 @@ def _of_extra(extra: Extra, wall_offset_ns: int) -> dict[str, Any]:
             Event(e.name, e.time_ns + wall_offset_ns, e.attributes, e.dropped_attributes)
             for e in extra.events
         ),
-        "links": tuple(extra.links),
+        "links": tuple(link.link() for link in extra.links),
         "trace_state": extra.trace_state,
         "scope": extra.scope,
         "scope_version": extra.scope_version,

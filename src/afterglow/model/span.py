@@ -9,8 +9,8 @@ import msgspec
 __all__ = [
     "KINDS",
     "STATUS_CODES",
-    "Attributes",
     "AttributeValue",
+    "Attributes",
     "Event",
     "Kind",
     "Link",

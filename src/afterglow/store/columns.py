@@ -52,9 +52,19 @@ try:  # the standard library's own from 3.14
 except ImportError:
     from backports import zstd
 
-__all__ = ["BatchHead", "Columns", "decode_batch", "encode_batch"]
+__all__ = [
+    "OPEN_AS_BEFORE",
+    "BatchHead",
+    "Columns",
+    "Timings",
+    "decode_batch",
+    "decode_head",
+    "decode_timings",
+    "encode_batch",
+]
 
 FORMAT_VERSION = 1
+OPEN_AS_BEFORE = -1
 _LEVEL = 1
 _MASK64 = (1 << 64) - 1
 _HALF64 = 1 << 63
@@ -63,7 +73,11 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class BatchHead(msgspec.Struct, array_like=True, frozen=True):
-    """What a batch says besides its spans."""
+    """What a batch says besides its spans.
+
+    `open_spans` counts the spans that were open; OPEN_AS_BEFORE says that those of the newest
+    batch with a count still are, but for those that have finished since.
+    """
 
     version: int
     spans: int
@@ -108,8 +122,7 @@ class Columns(msgspec.Struct, frozen=True):
             return groups[0] if self.shapes[0] else [{} for _ in self.span_id]
         # An empty shape has no value columns and so no rows of its own to walk through.
         rows = [
-            iter(group) if shape else None
-            for shape, group in zip(self.shapes, groups, strict=True)
+            iter(group) if shape else None for shape, group in zip(self.shapes, groups, strict=True)
         ]
         return [{} if (at := rows[i]) is None else next(at) for i in self.shape_index]
 
@@ -120,6 +133,30 @@ class _Body(msgspec.Struct, array_like=True):
     open: list[Any]
 
 
+class _TimedColumns(msgspec.Struct, array_like=True):
+    """The columns with those left undecoded that take time; a batch without spans has none."""
+
+    trace: msgspec.Raw = msgspec.Raw()
+    span_id: msgspec.Raw = msgspec.Raw()
+    parent_id: msgspec.Raw = msgspec.Raw()
+    names: list[str] = []
+    name_index: list[int] = []
+    start: msgspec.Raw = msgspec.Raw()
+    duration: list[int] = []
+    shapes: msgspec.Raw = msgspec.Raw()
+    shape_index: msgspec.Raw = msgspec.Raw()
+    values: msgspec.Raw = msgspec.Raw()
+    wheres: msgspec.Raw = msgspec.Raw()
+    where_index: msgspec.Raw = msgspec.Raw()
+    extras: msgspec.Raw = msgspec.Raw()
+
+
+class _TimedBody(msgspec.Struct, array_like=True):
+    head: msgspec.Raw
+    spans: _TimedColumns
+
+
+_timed_decoder = msgspec.msgpack.Decoder(_TimedBody)
 _body_decoder = msgspec.msgpack.Decoder(_Body)
 _head_decoder = msgspec.msgpack.Decoder(tuple[BatchHead, msgspec.Raw, msgspec.Raw])
 _extras_type = dict[int, Extra]
@@ -130,7 +167,7 @@ def encode_batch(batch: SpanBatch) -> bytes:
     head = BatchHead(
         FORMAT_VERSION,
         len(batch),
-        len(batch.open) // WIDTH,
+        OPEN_AS_BEFORE if batch.open is None else len(batch.open) // WIDTH,
         batch.process,
         batch.seed,
         batch.wall_offset_ns,
@@ -139,14 +176,48 @@ def encode_batch(batch: SpanBatch) -> bytes:
         batch.last,
     )
     try:
-        body = _encoder.encode((head, _columns(batch.flat), _columns(batch.open)))
+        body = _encoder.encode((head, _columns(batch.flat), _columns(batch.open or [])))
     except (UnicodeEncodeError, OverflowError, TypeError, ValueError, RecursionError) as error:
         try:
-            wrapped = (head, _columns(batch.flat, wrap=True), _columns(batch.open, wrap=True))
+            open_rows = _columns(batch.open or [], wrap=True)
+            wrapped = (head, _columns(batch.flat, wrap=True), open_rows)
             body = _encoder.encode(wrapped)
         except (UnicodeEncodeError, OverflowError, TypeError, ValueError, RecursionError):
             raise UnencodableError(f"a value cannot be encoded: {error}") from error
-    return zstd.compress(body, _LEVEL)
+    compressed: bytes = zstd.compress(body, _LEVEL)
+    return compressed
+
+
+def decode_head(data: bytes) -> BatchHead:
+    """The head alone. Raises DamagedStoreError for other bytes."""
+    try:
+        return _head_decoder.decode(zstd.decompress(data))[0]
+    except (zstd.ZstdError, msgspec.DecodeError, ValueError) as error:
+        raise DamagedStoreError(f"a batch cannot be decoded: {error}") from error
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """What statistics by name need of the finished spans of a batch; columns of equal length."""
+
+    names: Sequence[str]
+    name_index: Sequence[int]
+    duration: Sequence[int]
+    #: Rows with status error.
+    errors: Sequence[int]
+
+
+def decode_timings(data: bytes) -> Timings:
+    """Names, durations and errors alone, in a third of the time that all columns take.
+
+    Raises DamagedStoreError for other bytes.
+    """
+    try:
+        spans = _timed_decoder.decode(zstd.decompress(data)).spans
+        extras = msgspec.msgpack.decode(spans.extras, type=_extras_type) if spans.names else {}
+    except (zstd.ZstdError, msgspec.DecodeError, ValueError) as error:
+        raise DamagedStoreError(f"a batch cannot be decoded: {error}") from error
+    errors = [row for row, extra in extras.items() if extra.status == "error"]
+    return Timings(spans.names, spans.name_index, spans.duration, errors)
 
 
 def decode_batch(data: bytes) -> tuple[BatchHead, Columns, Columns]:
@@ -220,8 +291,9 @@ def _attribute_columns(
 def _decoded(columns: list[Any]) -> Columns:
     if not columns:
         return Columns([], [], [], [], [], [], [], [], None, [], [], [], {})
-    (trace_deltas, span_offsets, parent_offsets, names, name_index, start_deltas, duration,
-     shapes, shape_index, values, wheres, where_index, extras, foreign, wrapped) = columns  # fmt: skip
+    trace_deltas, span_offsets, parent_offsets, names, name_index, *columns = columns
+    start_deltas, duration, shapes, shape_index, values, *columns = columns
+    wheres, where_index, extras, foreign, wrapped = columns
     trace: list[Any] = list(accumulate(trace_deltas))
     span_id = list(map(add, span_offsets, trace))
     parent_id = [s - o if o else 0 for s, o in zip(span_id, parent_offsets, strict=True)]

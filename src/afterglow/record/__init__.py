@@ -1,0 +1,1 @@
+"""In the program: context, tracer, live span, sampler, and the Profiler face."""

@@ -1,0 +1,232 @@
+"""The only place that builds and joins parts.
+
+A tracer's parts start in this order: hand-over, core, sink, writer (its thread). They stop in
+the mirror of it: `Tracer.close` closes the hand-over, the writer drains it and closes the sink.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import socket
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from afterglow.clock import Clock, SystemClock, monotonic_ns
+from afterglow.config import JournalConfig, RecordConfig, WriteConfig, load, room_fields
+from afterglow.errors import SettingError
+from afterglow.handover import Handover
+from afterglow.model.run import Process
+from afterglow.ports import SpanSink
+from afterglow.record import tracer as record_tracer
+from afterglow.record.context import remote_parent
+from afterglow.record.core import Core
+from afterglow.record.follow import follow_threads
+from afterglow.record.identity import identity
+from afterglow.record.sampler import Budget, Sampler
+from afterglow.store.journal import JournalSink
+from afterglow.store.read import Database
+from afterglow.version import VERSION
+from afterglow.write.writer import Writer
+
+__all__ = ["Tracer", "flush_live", "open_database"]
+
+#: Tracers that are not closed, for fork, exit and readers in the same process.
+_live: weakref.WeakSet[Tracer] = weakref.WeakSet()
+_hooked = False
+
+
+class Tracer(record_tracer.Tracer):
+    """Records spans into a file, or into any `SpanSink`.
+
+    `path_or_sink` names the database that readers open; this process writes only to a journal
+    of its own in the folder `<path>.d` beside it. `run_id` names this run (32 hexadecimal
+    digits if left out, or AFTERGLOW_RUN_ID). Every setting of recording, writing and journals
+    can be given by name (docs/settings.md); SettingError says what is wrong with one.
+    """
+
+    def __init__(
+        self,
+        path_or_sink: str | os.PathLike[str] | SpanSink = "afterglow.db",
+        *,
+        run_id: str | None = None,
+        clock: Clock | None = None,
+        report: Callable[[str], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        known = room_fields(RecordConfig, WriteConfig, JournalConfig)
+        unknown = sorted(settings.keys() - known)
+        if unknown:
+            raise SettingError(
+                f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}"
+            )
+        record = load(RecordConfig, settings)
+        write = load(WriteConfig, settings)
+        journal = load(JournalConfig, settings)
+        clock = clock or SystemClock()
+        self.run_id = _valid_run_id(
+            run_id or os.environ.get("AFTERGLOW_RUN_ID") or os.urandom(16).hex()
+        )
+        #: What the process will end with, where somebody knows (`afterglow run` does).
+        self.exit_status: int | None = None
+        self._clock = clock
+        self._record_config = record
+        self._start_ns = clock.wall_ns()
+        #: The database this tracer's spans can be read from; None with a sink of your own.
+        self.path: Path | None = None
+        if isinstance(path_or_sink, str | os.PathLike):
+            self.path = Path(path_or_sink).absolute()
+            sink: SpanSink = JournalSink(self.path, journal, run_id=self.run_id, pid=os.getpid())
+        else:
+            sink = path_or_sink
+        self.sink = sink
+        handover = Handover(write)
+        core = Core(handover, record)
+        core.base = remote_parent(
+            {k: v for k, v in os.environ.items() if k in ("TRACEPARENT", "TRACESTATE")},
+            parent_based=record.parent_based,
+        )
+        self.counts: Callable[[], Mapping[str, int]] = dict
+        writer = Writer(
+            handover,
+            sink,
+            process=self._process,
+            seed=lambda: identity.seed,
+            open_rows=core.open_rows,
+            counts=lambda: dict(self.counts()),
+            record=record,
+            config=write,
+            clock=clock,
+            **({"report": report} if report is not None else {}),
+        )
+        core.wall_offset = lambda: writer.wall_offset_ns
+        super().__init__(core, writer, _sampler(record, core))
+        if record.follow_threads and record.enabled:
+            follow_threads()
+        writer.start()
+        _live.add(self)
+        _hook_process()
+
+    def close(self) -> None:
+        super().close()
+        _live.discard(self)
+
+    def _process(self, end_ns: int | None = None) -> Process:
+        """This process, as its batches describe it; the writer gives the end with the last."""
+        return Process(
+            run_id=self.run_id,
+            pid=os.getpid(),
+            parent_pid=os.getppid(),
+            argv=tuple(getattr(sys, "argv", None) or [sys.executable]),
+            host=socket.gethostname(),
+            start_ns=self._start_ns,
+            end_ns=end_ns,
+            exit_status=self.exit_status,
+            resource=_resource(self._record_config),
+        )
+
+    def after_fork(self) -> None:
+        self._start_ns = self._clock.wall_ns()
+        super().after_fork()
+
+
+def open_database(
+    path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
+) -> Database:
+    """Open a file for reading; what processes have written beside it is folded in first.
+
+    `progress(done, total)` is called while folding, in bytes of journal. Raises StoreError,
+    with one line that says what to do, for a file that is missing, not ours, newer or damaged.
+    """
+    flush_live(path)
+    return Database(Path(path), progress=progress)
+
+
+def flush_live(path: str | os.PathLike[str]) -> None:
+    """Write out what tracers of this process hold for a file, so that a reader finds it."""
+    wanted = Path(path).absolute()
+    for tracer in list(_live):
+        if tracer.path == wanted:
+            tracer.flush()
+
+
+def _sampler(config: RecordConfig, core: Core) -> Sampler | None:
+    budget = None
+    if config.max_spans_per_second is not None:
+        handover, registry = core.handover, core.registry
+        budget = Budget(
+            config.max_spans_per_second,
+            lambda: handover.passed + len(registry),
+            monotonic_ns(),
+        )
+    if budget is None and config.sample_ratio >= 1.0:
+        return None
+    return Sampler(config.sample_ratio, budget)
+
+
+def _valid_run_id(run_id: str) -> str:
+    if not 0 < len(run_id) <= 128 or not run_id.isprintable():
+        raise SettingError(f"run_id={run_id!r} is not 1 to 128 printable characters")
+    return run_id
+
+
+def _resource(config: RecordConfig) -> dict[str, str]:
+    """OpenTelemetry's resource attributes of this process."""
+    argv0 = (getattr(sys, "argv", None) or [""])[0]
+    name = config.service_name or Path(argv0).stem or "python"
+    return {
+        "service.name": name,
+        "telemetry.sdk.name": "afterglow",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": VERSION,
+        "process.runtime.name": sys.implementation.name,
+        "process.runtime.version": platform.python_version(),
+        "os.type": sys.platform,
+    }
+
+
+# --- the process: fork and exit -----------------------------------------------------------
+
+
+def _hook_process() -> None:
+    global _hooked  # noqa: PLW0603  once a process
+    if not _hooked:
+        _hooked = True
+        os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+        atexit.register(_close_all)
+    _hook_multiprocessing()
+
+
+def _before_fork() -> None:
+    if _live:
+        _hook_multiprocessing()
+
+
+def _after_fork_in_child() -> None:
+    for tracer in list(_live):
+        tracer.after_fork()
+
+
+def _close_all() -> None:
+    for tracer in list(_live):
+        tracer.close()
+
+
+def _hook_multiprocessing() -> None:
+    """multiprocessing's children leave by os._exit, without atexit; it has exits of its own."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is None or getattr(util, "_afterglow_hooked", False):
+        return
+    util._afterglow_hooked = True  # type: ignore[attr-defined]
+    _close_with_multiprocessing(_close_all)
+    # A forked child clears the finalisers it inherited, then runs what is registered here.
+    util.register_after_fork(_close_all, _close_with_multiprocessing)
+
+
+def _close_with_multiprocessing(_registered: object) -> None:
+    util = sys.modules["multiprocessing.util"]
+    util.Finalize(None, _close_all, exitpriority=-100)  # after all the program's own
