@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 from time import perf_counter_ns as monotonic_ns
+from time import sleep
 from time import time_ns as wall_ns
 from typing import NamedTuple, Protocol
 
-__all__ = ["Anchor", "Clock", "SystemClock", "anchor_now", "anchor_of", "monotonic_ns", "wall_ns"]
+__all__ = ["Anchor", "Clock", "SystemClock", "anchor_now", "anchor_of", "breathe", "monotonic_ns", "wall_ns"]
 
 
 class Anchor(NamedTuple):
@@ -40,6 +41,14 @@ def anchor_of(clock: Clock) -> Anchor:
         if after - before < best_width:
             best_width, best_offset = after - before, wall - (before + after) // 2
     return Anchor(best_offset)
+
+
+def breathe() -> None:
+    """Let go of the interpreter lock for long enough that a thread which waits for it gets it.
+
+    Work in pieces, with a breath between them, holds up a busy program by a piece at a time.
+    """
+    sleep(0.000_1)
 
 
 class Clock(Protocol):

@@ -29,6 +29,8 @@ class SpanMaker(Protocol):
 
     def start_span(self, name: str, /, **attributes: Any) -> Span: ...
 
+    def site(self, name: str, /, **attributes: Any) -> Callable[[], Span]: ...
+
 
 def is_namer(candidate: Callable[..., Any]) -> bool:
     """`wrap(lambda args, kwargs: ...)` names calls; any other callable is to be wrapped.
@@ -50,6 +52,9 @@ def wrapped(
     if isinstance(function, staticmethod | classmethod):
         inner = wrapped(tracer, function.__func__, name, attributes)
         return type(function)(inner)
+    if not callable(name) and not _is_generator(function):
+        fixed = _fixed_name(function, name)
+        return _of_one_name(tracer.site(fixed, **attributes), function)
     name_of = _name_of(function, name)
     if inspect.iscoroutinefunction(function):
         return _coroutine(tracer, function, name_of, attributes)
@@ -60,10 +65,37 @@ def wrapped(
     return _function(tracer, function, name_of, attributes)
 
 
-def _name_of(function: Any, name: str | Namer | None) -> Namer:
-    fallback = getattr(function, "__qualname__", None) or type(function).__qualname__
+def _is_generator(function: Any) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _fixed_name(function: Any, name: object) -> str:
     if name is None:
-        return lambda args, kwargs: fallback
+        return getattr(function, "__qualname__", None) or type(function).__qualname__
+    return name if isinstance(name, str) else safe_str(name)
+
+
+def _of_one_name(make: Callable[[], Span], function: Callable[..., Any]) -> Any:
+    """The usual case, without asking for a name at each call."""
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            with make():
+                return await function(*args, **kwargs)
+
+        return coroutine
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with make():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _name_of(function: Any, name: str | Namer | None) -> Namer:
+    fallback = _fixed_name(function, None)
     if callable(name):
         namer = name
 
@@ -74,7 +106,7 @@ def _name_of(function: Any, name: str | Namer | None) -> Namer:
                 return fallback
 
         return named
-    fixed = name if isinstance(name, str) else safe_str(name)
+    fixed = _fixed_name(function, name)
     return lambda args, kwargs: fixed
 
 

@@ -29,15 +29,16 @@ LOG_TABLES: Final = ("beaver_logs", "__beaver_logs__")
 
 _MAGIC: Final = b"SQLite format 3\x00"
 
-# ?1 the log's name, ?2 a JSON array of [microseconds, entry]. Dividing in SQL gives the double
-# that Python's own division gives; parsing a decimal fraction might not.
+# :log is the log's name, :rows a JSON array of [microseconds, entry]. Dividing in SQL gives the
+# double that Python's own division gives; parsing a decimal fraction might not.
 _TAKEN: Final = """
-    SELECT row.key FROM json_each(?2) AS row CROSS JOIN {table} AS log
-    WHERE log.log_name = ?1 AND log.timestamp = json_extract(row.value, '$[0]') / 1e6
+    SELECT row.key FROM json_each(:rows) AS row CROSS JOIN {table} AS log
+    WHERE log.log_name = :log AND log.timestamp = json_extract(row.value, '$[0]') / 1e6
 """
 _INSERT: Final = """
     INSERT INTO {table} (log_name, timestamp, data)
-    SELECT ?1, json_extract(value, '$[0]') / 1e6, json_extract(value, '$[1]') FROM json_each(?2)
+    SELECT :log, json_extract(value, '$[0]') / 1e6, json_extract(value, '$[1]')
+    FROM json_each(:rows)
 """
 
 _encoder = msgspec.json.Encoder()
@@ -148,7 +149,8 @@ class BeaverLog:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._connection.execute(
-                    _INSERT.format(table=self._table), (self._name, self._placed(rows))
+                    _INSERT.format(table=self._table),
+                    {"log": self._name, "rows": self._placed(rows)},
                 )
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -165,7 +167,7 @@ class BeaverLog:
         while True:
             text = _json(rows)
             taken = self._connection.execute(
-                _TAKEN.format(table=self._table), (self._name, text)
+                _TAKEN.format(table=self._table), {"log": self._name, "rows": text}
             ).fetchall()
             if not taken:
                 return text

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from operator import add, sub
+from operator import add, itemgetter, sub
 from typing import Any
 
 import msgspec
@@ -278,14 +278,22 @@ def _table(column: Iterable[Any]) -> tuple[list[Any], list[int]]:
 
 def _attribute_columns(
     column: list[dict[str, Any]],
-) -> tuple[list[tuple[str, ...]], list[int] | None, list[list[tuple[Any, ...]]]]:
-    shapes, index = _table(map(tuple, column))
+) -> tuple[list[tuple[str, ...]], list[int] | None, list[list[list[Any]]]]:
+    # Nowhere a container per span that lives on: hundreds of them set off the garbage collector,
+    # which goes through all of the program's objects while it holds the interpreter lock.
+    shapes: list[tuple[str, ...]] = list(dict.fromkeys(map(tuple, column)))
     if len(shapes) == 1:
-        return shapes, None, [list(zip(*map(dict.values, column), strict=True))]
+        return shapes, None, [_values(shapes[0], column)]
+    position = dict(zip(shapes, range(len(shapes)), strict=True))
+    index = list(map(position.__getitem__, map(tuple, column)))
     groups: list[list[dict[str, Any]]] = [[] for _ in shapes]
     for shape, attributes in zip(index, column, strict=True):
         groups[shape].append(attributes)
-    return shapes, index, [list(zip(*map(dict.values, g), strict=True)) for g in groups]
+    return shapes, index, [_values(*group) for group in zip(shapes, groups, strict=True)]
+
+
+def _values(shape: tuple[str, ...], group: list[dict[str, Any]]) -> list[list[Any]]:
+    return [list(map(itemgetter(key), group)) for key in shape]
 
 
 def _decoded(columns: list[Any]) -> Columns:

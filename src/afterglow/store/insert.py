@@ -16,7 +16,7 @@ from afterglow.model.run import Process
 from afterglow.model.span import Span, span_id_hex, trace_id_hex
 from afterglow.store.attributes import encode_attributes
 from afterglow.store.failures import explained
-from afterglow.store.rows import EXTRA_COLUMNS, Rows, rows_of_spans
+from afterglow.store.rows import EXTRA_COLUMNS, TYPICAL, Rows, rows_of_spans
 from afterglow.store.schema import initialise, verify
 from afterglow.store.selftime import Portion, settle
 
@@ -25,7 +25,7 @@ __all__ = ["insert_portion", "insert_spans", "put_process", "refresh_run", "writ
 _PORTION: Final = 16_384
 
 _COLUMNS: Final = (
-    "process", "trace_id", "span_id", "parent_span_id", "name", "start_ns", "end_ns",
+    "id", "process", "trace_id", "span_id", "parent_span_id", "name", "start_ns", "end_ns",
     "duration_ns", "self_ns", "attributes", "thread_id", "thread_name", "task_name",
 )  # fmt: skip
 
@@ -41,7 +41,8 @@ def _insert(columns: Sequence[str]) -> str:
 
 
 _INSERT: Final = _insert(_COLUMNS)
-_INSERT_ALL: Final = _insert(("id", *_COLUMNS, *EXTRA_COLUMNS))
+_INSERT_ALL: Final = _insert((*_COLUMNS, *EXTRA_COLUMNS))
+_MANY: Final = 8
 
 
 def insert_portion(
@@ -83,22 +84,33 @@ def _forget_open(connection: sqlite3.Connection, process: int, *, ended: bool = 
 def _insert_rows(
     connection: sqlite3.Connection, process: int, rows: Rows, self_ns: Sequence[int | None]
 ) -> None:
-    """The many that need no more than the usual columns, then the few that have all."""
+    """The many rows that need no more than the usual columns, and the few that have all.
+
+    Ids go up with the rows, so that spans are read in the order in which they came.
+    """
+    first = _highest_id(connection) + 1
+    ids = range(first, first + len(rows))
     values = zip(
-        repeat(process), rows.trace_id, rows.span_id, rows.parent_span_id, rows.name,
+        ids, repeat(process), rows.trace_id, rows.span_id, rows.parent_span_id, rows.name,
         rows.start_ns, rows.end_ns, rows.duration_ns, self_ns, rows.attributes,
         rows.thread_id, rows.thread_name, rows.task_name,
     )  # fmt: skip
     if not rows.extras:
         connection.executemany(_INSERT, values)
         return
+    extras = rows.extras
     everything = list(values)
-    usual = [row not in rows.extras for row in range(len(everything))]
-    connection.executemany(_INSERT, compress(everything, usual))
-    ids = dict(zip(rows.extras, range(_highest_id(connection) + 1, 1 << 62), strict=False))
-    connection.executemany(
-        _INSERT_ALL, ((ids[row], *everything[row], *extra) for row, extra in rows.extras.items())
-    )
+    if len(extras) * _MANY < len(rows):
+        usual = [row not in extras for row in range(len(rows))]
+        connection.executemany(_INSERT, compress(everything, usual))
+        connection.executemany(
+            _INSERT_ALL, ((*everything[row], *extra) for row, extra in extras.items())
+        )
+    else:  # rows put between rows split pages: better all of them in order
+        connection.executemany(
+            _INSERT_ALL,
+            ((*usual, *extras.get(row, TYPICAL)) for row, usual in enumerate(everything)),
+        )
     connection.executemany(
         "INSERT INTO events (span, time_ns, name, attributes, dropped_attributes)"
         " VALUES (?, ?, ?, ?, ?)",

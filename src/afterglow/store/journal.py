@@ -33,6 +33,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from afterglow.clock import breathe
 from afterglow.config import JournalConfig
 from afterglow.errors import SinkUnavailableError
 from afterglow.model.flat import WIDTH
@@ -47,6 +48,7 @@ __all__ = ["JournalSink"]
 
 _PIECE_SPANS: Final = 1_024
 _MOST_PIECES: Final = 4
+_BREATH_SPANS: Final = 2_048
 _BUSY_S: Final = 1.0
 _CHECKPOINT_PAGES: Final = 2_000
 _INSERT: Final = "INSERT INTO batches(seq, body) VALUES (?, ?)"
@@ -108,7 +110,7 @@ class JournalSink:
     # --- SpanSink -------------------------------------------------------------------------
 
     def write(self, batch: SpanBatch) -> None:
-        bodies = [encode_batch(piece) for piece in _pieces(batch)]
+        bodies = _encoded(batch)
         connection = self._ready()
         values = [value for row in enumerate(bodies, self._seq + 1) for value in row]
         try:
@@ -267,12 +269,22 @@ class JournalSink:
         return SinkUnavailableError(f"cannot write spans: {advice}")
 
 
-def _pieces(batch: SpanBatch) -> list[SpanBatch]:
-    """The batch in pieces, each with the books as they stand behind it.
+def _encoded(batch: SpanBatch) -> list[bytes]:
+    """The batch in pieces: encoding holds the interpreter lock, between them the program gets it.
 
-    Encoding holds the interpreter lock and compressing lets go of it: between two pieces a busy
-    program gets its turn. Beside one, each turn costs us 5 ms, so a backlog has larger pieces.
+    Beside a busy program each turn costs us 5 ms, so a backlog has larger pieces, no breath
+    between them, and only what compressing lets go.
     """
+    bodies = []
+    for piece in _pieces(batch):
+        if bodies and len(piece) <= _BREATH_SPANS:
+            breathe()
+        bodies.append(encode_batch(piece))
+    return bodies
+
+
+def _pieces(batch: SpanBatch) -> list[SpanBatch]:
+    """The batch in pieces, each with the books as they stand behind it."""
     count = min(-(-len(batch) // _PIECE_SPANS), _MOST_PIECES)
     if count <= 1:
         return [batch]

@@ -47,6 +47,12 @@ class UnreadableJournalError(Exception):
         self.damaged = damaged
 
 
+def _must_be_damage(error: sqlite3.DatabaseError) -> None:
+    """Raise what is no damage again (a lock, a disk that cannot be read)."""
+    if primary_code(error) != sqlite3.SQLITE_CORRUPT:
+        raise error
+
+
 @contextmanager
 def _reading() -> Iterator[None]:
     # An error of its own, so that the fold never takes the named file's troubles for a journal's.
@@ -67,6 +73,8 @@ class Journal:
         self.number = number
         #: Whether nothing more can come; decided before it is read.
         self.closed = False
+        #: Its last page is damaged: what can be read has been.
+        self._lost_its_end = False
         self._connection: sqlite3.Connection | None = None
 
     @property
@@ -109,25 +117,37 @@ class Journal:
             return ""
         query = "SELECT seq, body FROM batches ORDER BY seq LIMIT 1"
         with _reading():
-            row = self._connect().execute(query).fetchone()
+            try:
+                row = self._connect().execute(query).fetchone()
+            except sqlite3.DatabaseError as error:
+                _must_be_damage(error)
+                return "damaged"
         return f"{row[0]}-{hashlib.blake2b(row[1], digest_size=8).hexdigest()}" if row else ""
 
     def waiting_bytes(self, after: int) -> int:
-        """The size of all batches after number `after`."""
+        """The size of all batches after number `after`; of the file if that cannot be read."""
         if self.is_new():
             return 0
         query = "SELECT coalesce(sum(length(body)), 0) FROM batches WHERE seq > ?"
         with _reading():
-            size: int = self._connect().execute(query, (after,)).fetchone()[0]
+            try:
+                size: int = self._connect().execute(query, (after,)).fetchone()[0]
+            except sqlite3.DatabaseError as error:
+                _must_be_damage(error)
+                size = self.path.stat().st_size
         return size
 
     def has_more(self, after: int) -> bool:
-        """Whether there is any batch after number `after`."""
-        if self.is_new():
+        """Whether there is any batch after number `after`, readable or not."""
+        if self._lost_its_end or self.is_new():
             return False
-        query = "SELECT EXISTS (SELECT 1 FROM batches WHERE seq > ?)"
         with _reading():
-            return bool(self._connect().execute(query, (after,)).fetchone()[0])
+            try:
+                (highest,) = self._connect().execute("SELECT max(seq) FROM batches").fetchone()
+            except sqlite3.DatabaseError as error:
+                _must_be_damage(error)
+                return True
+        return highest is not None and highest > after
 
     def batches(self, after: int) -> Generator[tuple[int, bytes | None]]:
         """Number and body of the batches after `after`; None for one on a damaged page.
@@ -146,21 +166,27 @@ class Journal:
                     last = seq
                 return
             except sqlite3.DatabaseError as error:
-                if primary_code(error) != sqlite3.SQLITE_CORRUPT:
-                    raise
+                _must_be_damage(error)
             yield from self._one_by_one(last)
 
     def _one_by_one(self, last: int) -> Iterator[tuple[int, bytes | None]]:
         """A page is damaged: what lies behind it is asked for batch by batch."""
         connection = self._connect()
-        (highest,) = connection.execute("SELECT max(seq) FROM batches").fetchone()
+        try:
+            (highest,) = connection.execute("SELECT max(seq) FROM batches").fetchone()
+        except sqlite3.DatabaseError as error:
+            # How many there are on the last page, nobody can say: they count as one.
+            _must_be_damage(error)
+            self._lost_its_end = True
+            if self.closed:
+                yield last + 1, None
+            return
         for seq in range(last + 1, highest + 1):
             try:
                 query = "SELECT body FROM batches WHERE seq = ?"
                 row = connection.execute(query, (seq,)).fetchone()
             except sqlite3.DatabaseError as error:
-                if primary_code(error) != sqlite3.SQLITE_CORRUPT:
-                    raise
+                _must_be_damage(error)
                 yield seq, None
             else:
                 if row is not None:

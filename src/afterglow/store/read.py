@@ -61,6 +61,7 @@ class Database:
         #: What folding did; its `problems` are lines for a person.
         self.folded = Folded()
         self._query_connection: sqlite3.Connection | None = None
+        self._closed = False
         if os.path.lexists(self.path):
             verify(self.path)
         elif not journals_of(self.path).is_dir():
@@ -89,6 +90,7 @@ class Database:
     def close(self) -> None:
         """Give the file back; iterators that are still in use end with a StoreError."""
         # The one that may write goes last: SQLite then leaves one file, without helpers.
+        self._closed = True
         if self._query_connection is not None:
             self._query_connection.close()
         self._connection.close()
@@ -272,6 +274,8 @@ class Database:
 
         Raises StoreError with SQLite's message, also while rows are read.
         """
+        if self._closed:
+            raise StoreError(f"{self.path} was closed; open it again")
         try:
             if self._query_connection is None:
                 self._query_connection = _strictly_reading(self.path)
@@ -291,7 +295,8 @@ def _rows_of(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
 
 
 def _query_error(error: Exception) -> StoreError:
-    if isinstance(error, sqlite3.Error) and primary_code(error) == sqlite3.SQLITE_READONLY:
+    refused = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH)
+    if isinstance(error, sqlite3.Error) and primary_code(error) in refused:
         return StoreError("the query would change the file; afterglow only reads it")
     return StoreError(f"the query cannot be done: {error}")
 
@@ -344,4 +349,10 @@ def _strictly_reading(path: Path) -> sqlite3.Connection:
             raise
         connection = connect(path, "immutable")
         connection.execute("PRAGMA query_only=ON")
+    # query_only guards this file; ATTACH and VACUUM INTO (which attaches) would make others.
+    connection.set_authorizer(_no_other_files)
     return connection
+
+
+def _no_other_files(action: int, *_: str | None) -> int:
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK

@@ -14,7 +14,7 @@ from afterglow.model.span import Event, Link, Span, span_id_hex, trace_id_hex
 from afterglow.store.attributes import encode_attributes, encode_column
 from afterglow.store.columns import BatchHead, Columns
 
-__all__ = ["EXTRA_COLUMNS", "Rows", "rows_of_columns", "rows_of_spans"]
+__all__ = ["EXTRA_COLUMNS", "TYPICAL", "Rows", "rows_of_columns", "rows_of_spans"]
 
 _SIGNED: Final = 1 << 63
 
@@ -24,7 +24,8 @@ EXTRA_COLUMNS: Final = (
     "scope", "scope_version", "dropped_attributes", "dropped_events", "dropped_links",
     "remote_parent", "event_count", "link_count",
 )  # fmt: skip
-_TYPICAL: Final = ("internal", "unset", "", "", "", 1, "", "", 0, 0, 0, False, 0, 0)
+#: What the others are then.
+TYPICAL: Final = ("internal", "unset", "", "", "", 1, "", "", 0, 0, 0, False, 0, 0)
 
 
 class Rows(msgspec.Struct):
@@ -141,7 +142,7 @@ def rows_of_spans(spans: Sequence[Span]) -> Rows:
             span.dropped_attributes, span.dropped_events, span.dropped_links,
             span.remote_parent, len(span.events), len(span.links),
         )  # fmt: skip
-        if values != _TYPICAL:
+        if values != TYPICAL:
             extras[row] = values
     return Rows(
         trace_id=[trace_id_hex(span.trace_id) for span in spans],

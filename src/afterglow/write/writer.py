@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from afterglow.clock import Clock
+from afterglow.clock import Clock, breathe
 from afterglow.config import RecordConfig, WriteConfig
 from afterglow.errors import SinkUnavailableError
 from afterglow.handover import Handover
@@ -37,11 +37,9 @@ _FIRST_RETRY_NS: Final = 50_000_000
 _LAST_RETRY_NS: Final = 1_000_000_000
 #: Open spans and books are not looked at more often than this, however short the interval.
 _STATE_NS: Final = 50_000_000
-#: After taking so many spans the interpreter lock is let go for a moment, long enough for
-#: another thread to get it: a busy program must not wait for a whole batch at a time. A larger
-#: backlog must go first: beside a busy program we get the lock back only 5 ms later.
+#: After taking so many spans, a breath: a busy program must not wait for a whole batch at a
+#: time. With a larger backlog writing comes first: we get the lock back only 5 ms later.
 _BREATH_AFTER: Final = range(1_000, 8_192)
-_BREATH_S: Final = 0.000_1
 #: How often one who waits looks whether writing goes on.
 _LOOK_S: Final = 0.05
 #: flush() and a fork wait at least so long for a sink that stands still.
@@ -116,7 +114,6 @@ class Writer:
         self._closing = False
         self._close_claim = threading.Lock()
         self._ended = threading.Event()
-        self._never = threading.Event()
         now = self._clock.monotonic_ns()
         #: Nothing that waits in the queue has waited since before this.
         self._since_ns = now
@@ -230,7 +227,7 @@ class Writer:
             finally:
                 self._delivery.add(flat)  # in any case: it has been taken
             if taken in _BREATH_AFTER:
-                self._clock.wait(self._never, _BREATH_S)
+                breathe()
         elif not waiting and not self._closing and self._state.due(now):
             self._state.gather(now)
             if self._state.changed(self._handover.ledger()):

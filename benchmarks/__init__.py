@@ -1,0 +1,1 @@
+"""What recording costs, measured beside its peers. `python -m benchmarks`, or `make bench`."""

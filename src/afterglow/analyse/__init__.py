@@ -1,0 +1,1 @@
+"""Statistics and trees: pure, over iterators. No clock, thread, file or socket."""

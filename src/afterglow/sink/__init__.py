@@ -1,0 +1,1 @@
+"""Where batches can go besides the journal: memory, BeaverDB."""

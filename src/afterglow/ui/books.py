@@ -1,0 +1,138 @@
+"""`afterglow audit`: the books of each process and their sum, and whether they balance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from rich.text import Text
+
+from afterglow.ledger import Ledger, balanced
+from afterglow.model.audit import Audit
+from afterglow.store.books import sum_books
+from afterglow.ui import screen as styles
+from afterglow.ui.runs import short_id
+from afterglow.ui.screen import Column, Screen
+from afterglow.ui.text import printable
+from afterglow.ui.units import count, plural
+
+__all__ = ["audit_document", "print_books", "problems"]
+
+_KINDS: Final = ("dropped", "not_recorded", "changed")
+
+
+def problems(audits: Sequence[Audit]) -> list[str]:
+    """What is wrong: books that do not balance, rows that are missing or too many, damage."""
+    found = []
+    for audit in audits:
+        where = f"process {audit.process.pid} of run {printable(audit.process.run_id[:32])}"
+        missing = _missing(audit)
+        if not balanced(audit.ledger):
+            found.append(f"{where}: recorded is not written + dropped + in flight")
+        if audit.damaged_batches:
+            batches = plural(audit.damaged_batches, "batch", "batches")
+            found.append(f"{where}: {batches} could not be read")
+        if missing > 0:
+            found.append(f"{where}: {plural(missing, 'span')} written, but not in the file")
+        if missing < 0:
+            found.append(f"{where}: {plural(-missing, 'span')} more in the file than were written")
+    return found
+
+
+def audit_document(audits: Sequence[Audit]) -> dict[str, Any]:
+    """What `afterglow audit --json` says."""
+    wrong = problems(audits)
+    return {
+        "balanced": not wrong,
+        "problems": wrong,
+        "processes": [
+            {
+                "run_id": audit.process.run_id,
+                "pid": audit.process.pid,
+                "state": audit.state,
+                **audit.ledger,
+                "found": audit.found,
+                "missing": _missing(audit),
+                "damaged_batches": audit.damaged_batches,
+            }
+            for audit in audits
+        ],
+        "sum": {
+            **sum_books([audit.ledger for audit in audits]),
+            "found": sum(audit.found for audit in audits),
+        },
+    }
+
+
+def print_books(screen: Screen, audits: Sequence[Audit]) -> None:
+    """The table, one line a process and one for the sum, and what is wrong, if anything is."""
+    ids = sorted({audit.process.run_id for audit in audits})
+    # What is the same for all is left away.
+    labels: list[tuple[str, Callable[[Audit], Text]]] = []
+    if len(ids) > 1:
+        labels.append(("run", lambda a: Text(printable(short_id(a.process.run_id, ids)))))
+    labels.append(("pid", lambda a: Text(str(a.process.pid))))
+    if any(audit.state != "finished" for audit in audits):
+        labels.append(("state", lambda a: Text(a.state, _state_style(a.state))))
+    missing = any(_missing(audit) for audit in audits)
+    rows = [
+        [*(of(audit) for _, of in labels), *_numbers(audit.ledger, audit.found, missing)]
+        for audit in audits
+    ]
+    total = sum_books([audit.ledger for audit in audits])
+    if len(audits) != 1:
+        first = [Text("all", "bold"), *(Text("") for _ in labels[1:])]
+        rows.append([*first, *_numbers(total, sum(a.found for a in audits), missing)])
+    numbers = ["recorded", "= written", "+ dropped", "+ in flight", "in file"]
+    numbers += ["missing"] if missing else []
+    columns = [Column(title, right=False) for title, _ in labels]
+    screen.grid(columns + [Column(title) for title in numbers], rows)
+    _print_reasons(screen, total)
+    _print_verdict(screen, audits)
+
+
+def _missing(audit: Audit) -> int:
+    return audit.ledger["written"] - audit.found
+
+
+def _state_style(state: str) -> str:
+    return {"interrupted": styles.WARNING, "running": styles.GOOD}.get(state, styles.QUIET)
+
+
+def _numbers(ledger: Ledger, found: int, with_missing: bool) -> list[Text]:
+    dropped = sum(ledger["dropped"].values())
+    missing = ledger["written"] - found
+    cells = [
+        Text(count(ledger["recorded"]), "" if balanced(ledger) else styles.BAD),
+        Text(count(ledger["written"])),
+        Text(count(dropped), styles.WARNING if dropped else styles.QUIET),
+        Text(count(ledger["in_flight"]), styles.WARNING if ledger["in_flight"] else styles.QUIET),
+        Text(count(found)),
+    ]
+    if with_missing:
+        cells.append(Text(count(missing), styles.BAD if missing else styles.QUIET))
+    return cells
+
+
+def _print_reasons(screen: Screen, total: Ledger) -> None:
+    for kind in _KINDS:
+        reasons: Mapping[str, int] = total[kind]
+        listed = [(reason, n) for reason, n in sorted(reasons.items()) if n]
+        if listed:
+            screen.line()
+            screen.line((kind.replace("_", " "), "bold"))
+            rows = [[Text(printable(reason)), Text(count(n))] for reason, n in listed]
+            screen.grid([Column("reason", right=False), Column("times")], rows)
+
+
+def _print_verdict(screen: Screen, audits: Sequence[Audit]) -> None:
+    screen.line()
+    wrong = problems(audits)
+    for line in wrong:
+        screen.prose((line, styles.BAD))
+    killed = sum(a.ledger["in_flight"] for a in audits if a.state == "interrupted")
+    if killed:
+        text = "in flight in processes that were killed, so they are lost"
+        screen.prose((f"{plural(killed, 'span')} {text}", styles.WARNING))
+    if not wrong:
+        screen.line(("the books balance, and every row is there", styles.GOOD))

@@ -1,0 +1,192 @@
+"""What the reading commands do once the database is open: ask it, then print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from afterglow.errors import NotFoundError
+from afterglow.ledger import Ledger
+from afterglow.model.run import Run
+
+if TYPE_CHECKING:
+    from afterglow.model.statistics import NameStatistics
+    from afterglow.store.read import Database
+    from afterglow.ui.screen import Screen
+
+__all__ = ["Figures", "audit", "draw_table", "draw_trees", "figures", "import_file", "one_run",
+           "query", "runs", "table", "trees"]  # fmt: skip
+
+
+def _newest_first(found: list[Run]) -> list[Run]:
+    return sorted(found, key=lambda run: (run.start_ns, run.run_id), reverse=True)
+
+
+def one_run(database: Database, name: str | None) -> Run:
+    """The run that a person named: an id, the beginning of one, or the latest.
+
+    Raises NotFoundError, which says what there is.
+    """
+    (run_id,) = {process.run_id for process in database.processes(name or "latest")}
+    return next(run for run in database.runs() if run.run_id == run_id)
+
+
+class Figures(NamedTuple):
+    """What a report says of one run."""
+
+    run: Run
+    #: The names that were asked for, sorted and cut to the limit.
+    names: list[NameStatistics]
+    #: How many more were asked for.
+    left_out: int
+    #: The self time of all names, asked for or not: shares are shares of this.
+    whole_self_ns: int
+    counts: Mapping[str, int]
+    ledger: Ledger
+
+
+def figures(
+    database: Database, run: Run, *, limit: int, name_glob: str | None, sort: str
+) -> Figures:
+    """Ask for statistics; `limit` 0 is no limit. Raises NotFoundError if no name is like that."""
+    from afterglow.ui.sorting import sorted_by
+
+    everything = database.statistics(run=run.run_id)
+    counts = database.counts(run.run_id)
+    wanted = everything
+    if name_glob is not None:
+        wanted = [s for s in everything if fnmatchcase(s.name, name_glob)]
+        counts = {name: n for name, n in counts.items() if fnmatchcase(name, name_glob)}
+        if not wanted and not counts:
+            raise NotFoundError(f"no name in this run is like {name_glob!r}; try '*{name_glob}*'")
+    wanted = sorted_by(wanted, sort)
+    shown = wanted[:limit] if limit else wanted
+    whole_self_ns = sum(s.self_ns or 0 for s in everything)
+    books = database.ledger(run.run_id)
+    return Figures(run, shown, len(wanted) - len(shown), whole_self_ns, counts, books)
+
+
+def table(found: Figures, *, sort: str, limit: int, as_json: bool) -> None:
+    """Print statistics by name."""
+    if as_json:
+        from afterglow.ui.documents import statistics_document, write_document
+
+        document = statistics_document(found.run, found.names, found.counts, found.ledger)
+        write_document(sys.stdout, document)
+    else:
+        from afterglow.ui.screen import Screen
+
+        draw_table(Screen(), found, sort=sort, limit=limit)
+
+
+def draw_table(screen: Screen, found: Figures, *, sort: str, limit: int) -> None:
+    """The same, on a screen."""
+    from afterglow.ui import report
+    from afterglow.ui.runs import print_run
+
+    print_run(screen, found.run)
+    if found.names:
+        report.print_statistics(
+            screen,
+            found.names,
+            whole_self_ns=found.whole_self_ns,
+            sort=sort,
+            left_out=found.left_out,
+        )
+    elif not found.counts:
+        screen.prose("no spans: nothing in this run was traced")
+    report.print_counted(screen, found.counts, report.rule_text(found.run), limit=limit)
+    report.print_lost(screen, found.ledger)
+
+
+def trees(
+    database: Database, run: Run, *, limit: int, lines: int, depth: int, as_json: bool
+) -> None:
+    """Print the slowest traces."""
+    if as_json:
+        from afterglow.ui.documents import write_traces
+
+        write_traces(sys.stdout, run, database.traces(run=run.run_id, limit=limit or None))
+    else:
+        from afterglow.ui.screen import Screen
+
+        draw_trees(Screen(), database, run, limit=limit, lines=lines, depth=depth)
+
+
+def draw_trees(
+    screen: Screen, database: Database, run: Run, *, limit: int, lines: int, depth: int
+) -> None:
+    """The same, on a screen."""
+    from afterglow.ui.report import print_lost
+    from afterglow.ui.runs import print_run
+    from afterglow.ui.tree import print_trace
+
+    print_run(screen, run)
+    drawn = 0
+    for root in database.traces(run=run.run_id, limit=limit or None):
+        if drawn:
+            screen.line()
+        print_trace(screen, root, lines=lines, depth=depth)
+        drawn += 1
+    if not drawn:
+        screen.prose("no spans: nothing in this run was traced")
+    print_lost(screen, database.ledger(run.run_id))
+
+
+def runs(database: Database, *, limit: int, as_json: bool) -> None:
+    """Print the list of runs, the newest first."""
+    found = _newest_first(database.runs())
+    shown = found[:limit] if limit else found
+    if as_json:
+        from afterglow.ui.documents import write_document
+
+        write_document(sys.stdout, shown)
+    else:
+        from afterglow.ui.runs import print_runs
+        from afterglow.ui.screen import Screen
+
+        print_runs(Screen(), shown, left_out=len(found) - len(shown))
+
+
+def audit(database: Database, run_name: str | None, *, as_json: bool) -> bool:
+    """Print the books; whether they balance and every row is there."""
+    from afterglow.ui import books
+
+    run_id = None if run_name is None else one_run(database, run_name).run_id
+    audits = database.audit(run_id)
+    if as_json:
+        from afterglow.ui.documents import write_document
+
+        write_document(sys.stdout, books.audit_document(audits))
+    else:
+        from afterglow.ui.screen import Screen
+
+        books.print_books(Screen(), audits)
+    return not books.problems(audits)
+
+
+def query(database: Database, text: str, form: Literal["table", "json", "csv"]) -> None:
+    """Print the rows of a query."""
+    from afterglow.ui import rows
+
+    titles, found = database.query(text)
+    with ExitStack() as stack:
+        if isinstance(found, Generator):
+            # Before the database closes, also where the reader of our output went away.
+            stack.callback(found.close)
+        if form == "json":
+            rows.write_json_rows(sys.stdout, titles, found)
+        elif form == "csv":
+            rows.write_csv(sys.stdout, titles, found)
+        else:
+            from afterglow.ui.screen import Screen
+
+            rows.print_rows(Screen(), titles, found)
+
+
+def import_file(source: Path, database: Path, namespace: str | None, *, as_json: bool) -> None:
+    """Copy a file of ferret-io's into a database, and say what came."""

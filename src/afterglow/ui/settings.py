@@ -1,0 +1,79 @@
+"""`afterglow settings`: each setting, its value now, and where that came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from rich.text import Text
+
+from afterglow.config import ROOMS, described, load
+from afterglow.ui import screen as styles
+from afterglow.ui.screen import Column, Screen
+
+__all__ = ["print_settings", "settings_now"]
+
+
+def settings_now(environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """One dict a setting: room, name, value, unit, default, source, environment, why.
+
+    `source` is the environment variable that gave the value, or "default". Raises
+    SettingError for an environment variable that cannot be used.
+    """
+    environ = os.environ if environment is None else environment
+    found: list[dict[str, Any]] = []
+    for room in ROOMS:
+        values = load(room, {}, environ)
+        for name, _, default, setting in described(room):
+            source = next((v for v in setting.env if environ.get(v, "").strip()), "default")
+            found.append(
+                {
+                    "room": room.__name__.removesuffix("Config").lower(),
+                    "name": name,
+                    "value": getattr(values, name),
+                    "unit": setting.unit,
+                    "default": default,
+                    "source": source,
+                    "environment": setting.env,
+                    "why": setting.why,
+                }
+            )
+    return found
+
+
+def print_settings(screen: Screen, settings: list[dict[str, Any]]) -> None:
+    """A table; what is not the default stands out. Wide screens get the reasons, too."""
+    with_why = screen.width is None or screen.width >= 150
+    rows = []
+    for setting in settings:
+        changed = setting["source"] != "default"
+        source = setting["source"] if changed else setting["environment"][0]
+        row = [
+            Text(setting["name"], "bold" if changed else ""),
+            _value_cell(setting, changed),
+            Text(source, styles.WARM if changed else styles.QUIET),
+        ]
+        rows.append([*row, Text(setting["why"], styles.QUIET)] if with_why else row)
+    columns = [
+        Column("setting", right=False),
+        Column("value", right=False),
+        Column("from, or set it by", right=False),
+    ]
+    screen.grid([*columns, Column("why", right=False)] if with_why else columns, rows)
+
+
+def _value_cell(setting: Mapping[str, Any], changed: bool) -> Text:
+    shown = _shown(setting["value"])
+    cell = Text().append(shown, styles.WARM if changed else "")
+    return cell if shown == "-" else cell.append(f" {setting['unit']}", styles.QUIET)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(value) or "-"
+    if value is None or value == "":
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
