@@ -39,9 +39,10 @@ soak: ## the long tests: fifty kill -9, a hundred overloads
 docs: ## generate docs/settings.md from config.py
 	@python=$(NEWEST) && $$python scripts/settings_doc.py
 
-lock: ## bring uv.lock up to date with pyproject.toml
+lock: ## bring constraints.txt up to date with pyproject.toml
 	@$(ENVIRONMENTS) --newest >/dev/null
-	.cache/uv/bin/uv lock
+	.cache/uv/bin/uv export --quiet --no-hashes --no-emit-project --all-groups --all-extras \
+	  --no-annotate --no-header --output-file constraints.txt
 
 clean: ## remove environments, caches and databases of the demo
 	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

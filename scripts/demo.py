@@ -1,12 +1,12 @@
 """`make demo`: trace a program that is not ours, and print where its time went. Needs no root.
 
-It makes an environment in `.venv/demo`, installs Afterglow and pylint from the package index,
-has pylint check a part of Afterglow's own source under `afterglow run`, and prints the report.
+It makes an environment in `.venv/demo`, installs Afterglow and bandit (a linter that looks for
+security problems, pure Python) from the package index, has bandit check Afterglow's own source
+under `afterglow run`, and prints the report.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import environments  # beside this file
 
-PROGRAM = "pylint>=3.3,<5"
-CHECKED = "src/afterglow/store"
+PROGRAM = "bandit>=1.8,<2"
+CHECKED = "src tests benchmarks scripts"
 
 
 def say(text: str) -> None:
@@ -36,7 +36,6 @@ def run(beside: Path, command: str, *, quiet: bool = False) -> float:
         stdin=subprocess.DEVNULL,
         check=False,
         stdout=subprocess.DEVNULL if quiet else None,
-        env={**os.environ, "PYLINTHOME": str(environments.CACHE / "pylint")},
     )
     took = time.perf_counter() - begun
     if done.returncode:
@@ -65,17 +64,17 @@ def main() -> None:
     home = environments.CACHE / "demo"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    database = (home / "pylint.db").relative_to(environments.ROOT)
+    database = (home / "bandit.db").relative_to(environments.ROOT)
     beside = inside.parent
 
-    check = f"pylint --exit-zero --score=n {CHECKED}"
-    say("pylint by itself checks a part of our source, for comparison (its output is left out)")
+    check = f"bandit --quiet --exit-zero --recursive {CHECKED}"
+    say("bandit by itself checks our source, for comparison (its output is left out)")
     alone = run(beside, check, quiet=True)
 
-    say("The same under afterglow run: every function of pylint and of its parser astroid")
+    say("The same under afterglow run: every function of bandit and of stevedore, its plugin loader")
     traced = run(
         beside,
-        f"afterglow run --db {database} --include 'pylint*' --include 'astroid*' -m {check}",
+        f"afterglow run --db {database} --include 'bandit*' --include 'stevedore*' -m {check}",
         quiet=True,
     )
     print(f"-- {traced / alone:.1f} times as long as without")

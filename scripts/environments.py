@@ -7,7 +7,7 @@
 
 The environment of Python 3.X is `.venv/3.X` (`.venv/3.X-bench`); a stamp in it makes the second
 time fast. Needs the standard library only. Packages come from wherever this machine's pip gets
-them: uv does the work, from `uv.lock`, and pip does it where uv cannot.
+them, in the versions of `constraints.txt`: by uv, or by pip where uv cannot.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def uv() -> Path | None:
 def stamp_of(python: Path, groups: list[str]) -> str:
     """What an environment was made from: it is made anew when this changes."""
     digest = hashlib.sha256(f"{ROOT}{python}{sorted(groups)}{python.stat().st_mtime_ns}".encode())
-    for name in ("pyproject.toml", "uv.lock", "scripts/environments.py"):
+    for name in ("pyproject.toml", "constraints.txt", "scripts/environments.py"):
         digest.update((ROOT / name).read_bytes() if (ROOT / name).exists() else b"-")
     return digest.hexdigest()
 
@@ -244,40 +244,31 @@ def _by_uv(home: Path, python: Path, groups: list[str]) -> bool:
     command = uv()
     if command is None:
         return False
-    named = [word for group in groups for word in ("--group", group)]
-    env = {**UV_ENVIRONMENT, "UV_PROJECT_ENVIRONMENT": str(home)}
-    arguments = ["sync", "--quiet", "--locked", "--extra", "all", "--no-default-groups", *named]
-    if run([command, *arguments, "--python", python], env):
+    shutil.rmtree(home, ignore_errors=True)
+    install = [command, "pip", "install", "--quiet", "--python", home / "bin" / "python"]
+    if run([command, "venv", "--quiet", "--python", python, home], UV_ENVIRONMENT) and run(
+        [*install, *_wanted(groups)], UV_ENVIRONMENT
+    ):
         return True
     say("uv could not; trying pip")
     return False
 
 
 def _by_pip(home: Path, python: Path, groups: list[str]) -> bool:
-    import tomllib  # not at the top: an older Python must get as far as our message
-
-    pinned = CACHE / "constraints.txt"
-    pinned.write_text("\n".join(_pins()) + "\n")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [need for group in groups for need in project["dependency-groups"][group]]
     shutil.rmtree(home, ignore_errors=True)
     if not run([python, "-m", "venv", "--without-pip", home]):
         return False
     install = [*pip(), "--python", home / "bin" / "python", "install", "--quiet"]
-    return run([*install, "--constraint", pinned, "--editable", f"{ROOT}[all]", *wanted])
+    return run([*install, *_wanted(groups)])
 
 
-def _pins() -> Iterator[str]:
-    """What uv.lock pins, for pip: all that has one version on every Python."""
-    import tomllib
+def _wanted(groups: list[str]) -> list[str | Path]:
+    """What to install, for uv and pip alike, in the versions of constraints.txt."""
+    import tomllib  # not at the top: an older Python must get as far as our message
 
-    packages: dict[str, set[str]] = {}
-    for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
-        if "editable" not in package["source"]:
-            packages.setdefault(package["name"], set()).add(package["version"])
-    for name, versions in packages.items():
-        if len(versions) == 1:
-            yield f"{name}=={versions.pop()}"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = [need for group in groups for need in project["dependency-groups"][group]]
+    return ["--constraint", ROOT / "constraints.txt", "--editable", f"{ROOT}[all]", *named]
 
 
 def environments(

@@ -12,13 +12,13 @@ import platform
 import socket
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from afterglow.clock import Clock, SystemClock, monotonic_ns
-from afterglow.config import JournalConfig, RecordConfig, WriteConfig, load, room_fields
-from afterglow.errors import SettingError
+from afterglow.config import JournalConfig, RecordConfig, RunConfig, WriteConfig, load, room_fields
+from afterglow.errors import SettingError, StoreError
 from afterglow.handover import Handover
 from afterglow.model.run import Process
 from afterglow.ports import SpanSink
@@ -30,10 +30,11 @@ from afterglow.record.identity import identity
 from afterglow.record.sampler import Budget, Sampler
 from afterglow.store.journal import JournalSink
 from afterglow.store.read import Database
+from afterglow.store.schema import journals_of, verify
 from afterglow.version import VERSION
 from afterglow.write.writer import Writer
 
-__all__ = ["Tracer", "flush_live", "open_database"]
+__all__ = ["Tracer", "flush_live", "open_database", "run_program"]
 
 #: Tracers that are not closed, for fork, exit and readers in the same process.
 _live: weakref.WeakSet[Tracer] = weakref.WeakSet()
@@ -230,3 +231,61 @@ def _hook_multiprocessing() -> None:
 def _close_with_multiprocessing(_registered: object) -> None:
     util = sys.modules["multiprocessing.util"]
     util.Finalize(None, _close_all, exitpriority=-100)  # after all the program's own
+
+
+# --- afterglow run ------------------------------------------------------------------------
+
+
+def run_program(
+    target: str,
+    arguments: Sequence[str],
+    *,
+    is_module: bool,
+    run_id: str | None = None,
+    closing: Callable[[Path, str], Sequence[str]] | None = None,
+    settings: Mapping[str, Any],
+) -> NoReturn:
+    """Run a program and record it: this process becomes the Python that does (instrument/).
+
+    `settings` are any of RunConfig, RecordConfig, WriteConfig and JournalConfig; None means not
+    given. `closing(database, run id)` names a command to run when the program has ended; its
+    output shows on a terminal only. Raises SettingError, StoreError or OSError before anything
+    runs.
+    """
+    from afterglow.instrument.carried import Carried
+    from afterglow.instrument.runner import become, roots_of
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    run = load(RunConfig, given)
+    for room in (RecordConfig, WriteConfig, JournalConfig):
+        load(room, given)
+    database = Path(run.database).absolute()
+    check_writable(database)
+    run_id = _valid_run_id(run_id or os.environ.get("AFTERGLOW_RUN_ID") or os.urandom(16).hex())
+    carried = Carried(
+        database=str(database),
+        run_id=run_id,
+        roots=roots_of(target, is_module),
+        include=run.include,
+        exclude=run.exclude,
+        settings={k: v for k, v in given.items() if k not in room_fields(RunConfig)},
+        collapse=run.collapse,
+        collapse_calls=run.collapse_calls,
+        collapse_below_us=run.collapse_below_us,
+        prefix=sys.prefix,
+        home=str(Path(__file__).resolve().parent.parent),
+        closing=tuple(closing(database, run_id)) if closing is not None else (),
+    )
+    become(carried, target, is_module, arguments)
+
+
+def check_writable(database: Path) -> None:
+    """Raises StoreError where a run could not be recorded, before the program begins."""
+    if database.exists():
+        verify(database)
+    folder = journals_of(database)
+    place = folder if folder.exists() else database.parent
+    if not place.is_dir():
+        raise StoreError(f"{place} is no directory: name a database in one that exists (--db)")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StoreError(f"cannot write in {place}: name a database elsewhere (--db)")

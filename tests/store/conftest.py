@@ -75,13 +75,11 @@ class JournalWriter:
         self.connection.execute("PRAGMA application_id=0x41474A4C")
         self.connection.execute("PRAGMA user_version=1")
         self.connection.execute("PRAGMA journal_mode=WAL")
-        self.connection.execute(
-            "CREATE TABLE batches(seq INTEGER PRIMARY KEY, body BLOB NOT NULL)"
-        )
+        self.connection.execute("CREATE TABLE batches(seq INTEGER PRIMARY KEY, body BLOB NOT NULL)")
 
     def batch(self, *rows: Flat, still_open: list[Flat] | None = None, **fields: Any) -> SpanBatch:
         open_rows = None if still_open is None else [v for r in still_open for v in r]
-        given = {"process": self.process, "ledger": self.ledger} | fields
+        given: dict[str, Any] = {"process": self.process, "ledger": self.ledger} | fields
         return SpanBatch([v for r in rows for v in r], open_rows, seed=SEED,
                          wall_offset_ns=OFFSET_NS, **given)  # fmt: skip
 
@@ -136,3 +134,23 @@ def spans_in(database: Path) -> list[Span]:
     """All spans of the file, after a fold; in the order of their ids."""
     with Database(database) as opened:
         return sorted(opened.spans(), key=lambda span: (span.run_id, span.span_id))
+
+
+@pytest.fixture
+def two_runs(database: Path, make_writer: Callable[..., JournalWriter]) -> Iterator[Database]:
+    error = Extra(status="error", status_text="")
+    warning = Extra(status_text="warning")
+    alpha = make_writer(run_id="alpha")
+    alpha.write(
+        row(2, 1, 0, 30, name="kid", attributes={"n": 7, "on": True}),
+        row(3, 1, 30, 35, name="kid", attributes={"n": 70, "text": "7"}, extra=error),
+        row(1, 0, 0, 100, name="root"),
+    )
+    beta = make_writer(run_id="alphabet", pid=NO_PID + 1)
+    beta.write(
+        row(12, 11, 0, 500, name="kid", trace=11, extra=warning, attributes={"n": 7.0}),
+        row(11, 0, 0, 1_000, name="root", trace=11),
+        still_open=[row(13, end=None, name="open", trace=13)],
+    )
+    with Database(database) as opened:
+        yield opened

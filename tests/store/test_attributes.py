@@ -23,9 +23,11 @@ scalars = (
 )
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["$bytes", "$map", "$float", "$x", "a", ""]), inner, max_size=2
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["$bytes", "$map", "$float", "$x", "a", ""]), inner, max_size=2
+        )
     ),
     max_leaves=6,
 )

@@ -15,6 +15,7 @@ from afterglow.model.flat import Extra, FlatLink
 from afterglow.model.span import Event
 from afterglow.store import fold as fold_module
 from afterglow.store.fold import fold
+from afterglow.store.journal_files import journals_in
 from afterglow.store.read import Database
 from afterglow.testing import ManualClock
 from tests.store.conftest import NO_PID, OFFSET_NS, JournalWriter, row, spans_in
@@ -219,7 +220,7 @@ def test_a_live_writer_is_not_disturbed(database: Path, writer: JournalWriter) -
         assert writer.path.read_bytes() == main
         assert writer.path.with_name(writer.path.name + "-wal").read_bytes() == log
         writer.write(row(99))
-    (journal,) = fold_module.journals_in(writer.folder)
+    (journal,) = journals_in(writer.folder)
     batches = journal.batches(0)
     next(batches)
     writer.write(row(100))  # also while somebody is in the middle of reading

@@ -39,13 +39,13 @@ def test_a_fresh_schema_is_the_sum_of_the_migrations(database: Path) -> None:
 
 def test_two_may_make_the_file_at_once(database: Path) -> None:
     start = threading.Barrier(4)
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
 
     def make() -> None:
         try:
             start.wait()
             schema.initialise(database).close()
-        except BaseException as error:
+        except (sqlite3.Error, AfterglowError) as error:
             failures.append(error)
 
     threads = [threading.Thread(target=make) for _ in range(4)]

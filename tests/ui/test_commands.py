@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from tests.ui.conftest import Command, record
 
 from afterglow.config import ROOMS, described
+from tests.ui.conftest import Command, record
 
 
 def test_report_prints_a_table_by_self_time(database: Path, command: Command) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.ui.conftest import record
 
 Child = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -46,6 +46,13 @@ def test_attributes_read_as_key_and_value() -> None:
     assert len(long) == 60
 
 
+def test_where_the_code_is_comes_last_and_short() -> None:
+    where = {"code.file.path": "/home/ada/project/app.py", "code.line.number": 12}
+    assert attribute_texts({**where, "a": 1}) == ["a=1", "app.py:12"]
+    assert attribute_texts({"code.file.path": "app.py"}) == ["app.py"]
+    assert attribute_texts({"code.line.number": 3}) == []
+
+
 def test_a_command_line_can_be_typed_again() -> None:
     assert command_line(("black", "a b.py")) == "black 'a b.py'"
     assert command_line(()) == "(unknown program)"

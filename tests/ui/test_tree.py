@@ -164,6 +164,18 @@ def test_interrupted_spans_are_shown_before_all_others() -> None:
     assert "going on  interrupted" in drawn and "inner  interrupted" in drawn
 
 
+def test_where_a_span_ran_is_said_where_that_changes() -> None:
+    trace = Trace()
+    main = trace.add("main", 1_000, pid=1, thread_id=1, thread_name="MainThread")
+    job = trace.add("job", 500, main, pid=1, thread_id=2, thread_name="worker-1")
+    trace.add("inner", 400, job, pid=1, thread_id=2, thread_name="worker-1", task_name="Task-7")
+    trace.add("child", 300, main, pid=2, thread_id=1, thread_name="MainThread")
+    drawn = trace.drawn()
+    assert drawn[3].endswith("├ job  on worker-1")
+    assert drawn[4].endswith("└ inner  in Task-7")
+    assert drawn[5].endswith("└ child  pid 2")
+
+
 def test_every_line_fits_the_screen() -> None:
     trace = Trace()
     span = trace.add("main" * 40, 10_000_000, attributes={"a": "x" * 200, "日本": "語" * 80})

@@ -21,10 +21,11 @@ from afterglow.model.flat import (
     PARENT_ID,
     Extra,
     Flat,
+    FlatLink,
     RecordedException,
     RemoteId,
 )
-from afterglow.model.span import Event, Link
+from afterglow.model.span import Event
 from afterglow.ports import SpanBatch
 from afterglow.store.columns import decode_batch, encode_batch
 from afterglow.write.prepare import cleaned_process, prepare, scrub, stacktrace
@@ -146,7 +147,7 @@ def test_long_texts_are_cut_where_a_limit_is_set() -> None:
 
 def test_of_too_many_events_and_links_the_newest_stay() -> None:
     extra = Extra(
-        events=[Event(str(n), n) for n in range(5)], links=[Link(n, n) for n in range(5)]
+        events=[Event(str(n), n) for n in range(5)], links=[FlatLink(bytes(16), n) for n in range(5)]
     )
     flat, counted = prepared(record(1, extra=extra), max_events=2, max_links=3)
     result: Extra = flat[EXTRA]
@@ -159,7 +160,7 @@ def test_of_too_many_events_and_links_the_newest_stay() -> None:
 def test_events_and_links_have_clean_attributes_too() -> None:
     extra = Extra(
         events=[Event("e", 1, {"a": Decimal(1)}), Event(7, 2)],  # type: ignore[arg-type]
-        links=[Link(1, 2, attributes={"b": Decimal(2), "": 1})],
+        links=[FlatLink(bytes(16), 2, attributes={"b": Decimal(2), "": 1})],
     )
     flat, counted = prepared(record(1, extra=extra))
     result: Extra = flat[EXTRA]
@@ -240,7 +241,7 @@ def test_after_scrubbing_anything_can_be_encoded(name: str, attributes: dict[Any
         status_description=name,
         scope=name,
         events=[Event(name, 1, dict(attributes))],
-        links=[Link(1, 2, name, dict(attributes))],
+        links=[FlatLink(bytes(16), 2, name, dict(attributes))],
         exceptions=[RecordedException(1, name, name, ((name, 1, name),))],
     )
     flat = list(record(1, name=name, attributes=attributes, extra=extra))

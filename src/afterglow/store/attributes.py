@@ -45,8 +45,7 @@ def encode_column(columns: Columns) -> list[str]:
     if not columns.shapes:
         return []
     groups = [
-        _texts(shape, values)
-        for shape, values in zip(columns.shapes, columns.values, strict=True)
+        _texts(shape, values) for shape, values in zip(columns.shapes, columns.values, strict=True)
     ]
     if columns.shape_index is None:
         return list(islice(groups[0], len(columns)))

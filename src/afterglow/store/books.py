@@ -50,8 +50,8 @@ def read_processes(
     """Id, state and description of each process, the earliest first."""
     rows = connection.execute(
         "SELECT id, state, run_id, pid, parent_pid, argv, host, start_ns, end_ns, exit_status,"
-        " resource FROM processes WHERE ?1 IS NULL OR run_id = ?1 ORDER BY start_ns, id",
-        (run_id,),
+        " resource FROM processes WHERE :run IS NULL OR run_id = :run ORDER BY start_ns, id",
+        {"run": run_id},
     )
     return [
         (

@@ -141,16 +141,16 @@ def _count(
     for rows in parts:
         seen = max(seen, max(rows.start_ns, default=0), max(filter(None, rows.end_ns), default=0))
     connection.execute(
-        "UPDATE processes SET spans = spans + ?1, errors = errors + ?2,"
-        " seen_ns = max(seen_ns, ?3), open_spans ="
-        " (SELECT count(*) FROM spans WHERE process = ?4 AND end_ns IS NULL) WHERE id = ?4",
-        (ended, sum(rows.errors for rows in parts), seen, process),
+        "UPDATE processes SET spans = spans + ?, errors = errors + ?,"
+        " seen_ns = max(seen_ns, ?), open_spans ="
+        " (SELECT count(*) FROM spans WHERE process = ? AND end_ns IS NULL) WHERE id = ?",
+        (ended, sum(rows.errors for rows in parts), seen, process, process),
     )
     if last >= first:
         connection.execute(
-            "UPDATE processes SET first_span = min(coalesce(first_span, ?1), ?1), last_span ="
-            " max(coalesce(last_span, 0), ?2) WHERE id = ?3",
-            (first, last, process),
+            "UPDATE processes SET first_span = min(coalesce(first_span, ?), ?), last_span ="
+            " max(coalesce(last_span, 0), ?) WHERE id = ?",
+            (first, first, last, process),
         )
 
 

@@ -135,9 +135,9 @@ class Database:
         with explained(self.path):
             rows = self._connection.execute(
                 "SELECT c.name, sum(c.calls) FROM counts AS c JOIN processes AS p"
-                " ON p.id = c.process WHERE ?1 IS NULL OR p.run_id = ?1"
+                " ON p.id = c.process WHERE :run IS NULL OR p.run_id = :run"
                 " GROUP BY c.name ORDER BY 2 DESC, 1",
-                (self._run_id(run),),
+                {"run": self._run_id(run)},
             )
             return dict(rows.fetchall())
 
@@ -168,9 +168,9 @@ class Database:
             return where
         first, last, alone = self._connection.execute(
             "SELECT min(first_span), max(last_span),"
-            " NOT EXISTS (SELECT 1 FROM processes WHERE run_id <> ?1)"
-            " FROM processes WHERE run_id = ?1",
-            (run_id,),
+            " NOT EXISTS (SELECT 1 FROM processes WHERE run_id <> :run)"
+            " FROM processes WHERE run_id = :run",
+            {"run": run_id},
         ).fetchone()
         if not alone:
             # Unary plus: the order of rows is the way to read them, not an index.
@@ -341,18 +341,17 @@ def _reading_connection(path: Path) -> sqlite3.Connection:
 def _strictly_reading(path: Path) -> sqlite3.Connection:
     connection = connect(path, "ro")
     try:
-        connection.execute("PRAGMA query_only=ON")
         connection.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
         connection.close()
         if primary_code(error) not in _CANNOT_WRITE:
             raise
         connection = connect(path, "immutable")
-        connection.execute("PRAGMA query_only=ON")
-    # query_only guards this file; ATTACH and VACUUM INTO (which attaches) would make others.
+    connection.execute("PRAGMA query_only=ON")
+    # VACUUM INTO would write another file, and attaches it to do so.
     connection.set_authorizer(_no_other_files)
     return connection
 
 
-def _no_other_files(action: int, *_: str | None) -> int:
+def _no_other_files(action: int, *_details: str | None) -> int:
     return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK

@@ -1,43 +1,44 @@
-"""`afterglow run`, from a line that is understood to the program's exit status."""
+"""`afterglow run`, from a line that is understood to the program."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from afterglow.errors import AfterglowError
 from afterglow.ui import failure
 from afterglow.ui.runline import RunLine
 
-__all__ = ["closing_lines", "launch"]
+__all__ = ["launch"]
 
 
 def launch(line: RunLine) -> int:
-    """Run the program and record it; its exit status.
+    """Run the program in the place of this process; the exit status where that cannot be.
 
-    What the program does, and how it ends, goes straight through: only what is wrong with the
-    line itself (no such script, a setting that cannot be used) is ours to say.
+    Python itself runs it, so its messages and its exit status are Python's and its own.
     """
-    raise NotImplementedError(line)
 
+    def closing(database: Path, run_id: str) -> list[str]:
+        command = [sys.executable, "-m", "afterglow.ui.closing", str(database), run_id]
+        return [*command, "quiet"] if line.quiet else command
 
-def closing_lines(
-    path: Path, run_id: str, ledger: Mapping[str, Any], default: str | None
-) -> list[str]:
-    """What to say when the program has ended: how many spans went where, and how to look.
+    try:
+        from afterglow import wiring
 
-    `default` is the database that `afterglow report` takes by itself, None if nobody knows.
-    """
-    from shlex import quote
-
-    from afterglow.ui.units import plural
-
-    dropped = sum(ledger["dropped"].values())
-    lost = f", {plural(dropped, 'span')} dropped (afterglow audit)" if dropped else ""
-    named = "" if default is not None and Path(default).absolute() == path else f" {quote(str(path))}"
-    return [
-        f"{plural(ledger['written'], 'span')} in {path.name}, run {run_id[:12]}{lost}",
-        f"look at them with: afterglow report{named}",
-    ]
+        wiring.run_program(
+            line.target,
+            line.arguments,
+            is_module=line.is_module,
+            run_id=line.run_id,
+            closing=closing,
+            settings={
+                "database": line.database,
+                "include": line.include,
+                "exclude": line.exclude,
+                "collapse": False if line.no_collapse else None,
+                "service_name": line.service_name,
+                "max_spans_per_second": line.max_spans_per_second,
+            },
+        )
+    except (AfterglowError, OSError, KeyboardInterrupt) as error:
+        return failure.ended_by(error)

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from afterglow.errors import NotFoundError
 from afterglow.ledger import Ledger
@@ -189,4 +189,39 @@ def query(database: Database, text: str, form: Literal["table", "json", "csv"]) 
 
 
 def import_file(source: Path, database: Path, namespace: str | None, *, as_json: bool) -> None:
-    """Copy a file of ferret-io's into a database, and say what came."""
+    """Copy the runs of a file of ferret-io's that are not there yet, and say what came."""
+    from afterglow.model.profile import DEFAULT_NAMESPACE
+    from afterglow.store.ferret import read_ferret
+    from afterglow.store.insert import insert_spans
+    from afterglow.ui.progress import Progress
+
+    imported = []
+    with (
+        Progress(f"reading {source.name}") as progress,
+        read_ferret(source, namespace or DEFAULT_NAMESPACE, progress=progress) as file,
+    ):
+        for process in file.processes():
+            spans = insert_spans(database, file.spans(process.run_id), process)
+            imported.append({"run_id": process.run_id, "spans": spans, "known": spans == 0})
+        unreadable = file.unreadable
+    if as_json:
+        from afterglow.ui.documents import write_document
+
+        document = {"database": str(database), "runs": imported, "unreadable_rows": unreadable}
+        write_document(sys.stdout, document)
+    else:
+        _print_imported(database, imported, unreadable)
+
+
+def _print_imported(database: Path, imported: list[dict[str, Any]], unreadable: int) -> None:
+    from afterglow.ui.screen import Screen
+    from afterglow.ui.units import plural
+
+    screen = Screen()
+    new = [run for run in imported if not run["known"]]
+    spans = plural(sum(run["spans"] for run in new), "span")
+    screen.prose(f"{spans} of {plural(len(new), 'run')} copied into {database}")
+    if known := len(imported) - len(new):
+        screen.prose(f"{plural(known, 'run')} passed over: there already")
+    if unreadable:
+        screen.prose(f"{plural(unreadable, 'row')} passed over: no spans as ferret-io writes them")

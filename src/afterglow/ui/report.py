@@ -186,6 +186,7 @@ def rule_text(run: Run) -> str:
     below = run.resource.get("afterglow.collapse_below_us", f"{defaults.collapse_below_us:g}")
     shown = f"{int(calls):,}" if calls.isdecimal() else printable(calls)
     return (
-        f"each was called over {shown} times and took less than {printable(below)} us a call; "
-        "these are the calls since then (afterglow run --no-collapse records them all)"
+        f"called over {shown} times, at less than {printable(below)} us a call or in too quick "
+        "a succession to time; so many calls were counted instead of recorded "
+        "(afterglow run --no-collapse records them all)"
     )

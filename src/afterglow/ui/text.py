@@ -15,6 +15,10 @@ _UNPRINTABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
+# OpenTelemetry's names for where the code is.
+_FILE: Final = "code.file.path"
+_LINE: Final = "code.line.number"
+
 
 def printable(text: str) -> str:
     """The text with every character that would act instead of show written as an escape."""
@@ -60,8 +64,17 @@ def command_line(argv: tuple[str, ...]) -> str:
 
 
 def attribute_texts(attributes: dict[str, Any]) -> list[str]:
-    """`key=value` for each, quoted where the value has spaces, each at most 60 columns."""
-    return [clip(printable(f"{key}={_value(value)}"), 60) for key, value in attributes.items()]
+    """`key=value` for each, quoted where the value has spaces, each at most 60 columns.
+
+    Where the code is comes last, as `file.py:12`.
+    """
+    others = {k: v for k, v in attributes.items() if k not in (_FILE, _LINE)}
+    texts = [clip(printable(f"{key}={_value(value)}"), 60) for key, value in others.items()]
+    if _FILE in attributes:
+        file = str(attributes[_FILE]).replace("\\", "/").rpartition("/")[2]
+        line = f":{attributes[_LINE]}" if _LINE in attributes else ""
+        texts.append(clip(printable(f"{file}{line}"), 60))
+    return texts
 
 
 def _value(value: Any) -> str:

@@ -305,6 +305,8 @@ def _notes(bough: Bough, parent: Bough | None) -> Iterator[tuple[str, str]]:
             yield f"pid {span.pid}", styles.QUIET
         elif span.thread_id != above.thread_id:
             yield f"on {printable(span.thread_name)}", styles.QUIET
+        elif span.task_name and span.task_name != above.task_name:
+            yield f"in {printable(span.task_name)}", styles.QUIET
     if bough.levels == 1:
         for text in attribute_texts(bough.attributes):
             yield text, styles.QUIET

@@ -210,7 +210,9 @@ def _cleaned_event(
     return Event(name, event.time_ns, attributes, event.dropped_attributes + dropped)
 
 
-def _cleaned_link(link: FlatLink, record: RecordConfig, count: Count, *, scrub: bool = False) -> FlatLink:
+def _cleaned_link(
+    link: FlatLink, record: RecordConfig, count: Count, *, scrub: bool = False
+) -> FlatLink:
     if not scrub and type(link.trace_state) is str and _all_plain([link.attributes], record):
         return link
     attributes, dropped = _cleaned_attributes(link.attributes, record, count)

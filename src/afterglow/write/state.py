@@ -13,6 +13,7 @@ from afterglow.ledger import Ledger
 from afterglow.model.flat import ATTRIBUTES, START, WIDTH, Flat
 from afterglow.model.run import Process
 from afterglow.ports import SpanBatch
+from afterglow.write.complaints import Complaints
 from afterglow.write.delivery import Care
 from afterglow.write.prepare import cleaned_counts, cleaned_process, prepare, scrub
 
@@ -42,6 +43,7 @@ class State:
         record: RecordConfig,
         clock: Clock,
         interval_ns: int,
+        complaints: Complaints,
     ) -> None:
         self._process_now = process
         self._seed = seed
@@ -50,6 +52,7 @@ class State:
         self._record = record
         self._clock = clock
         self._interval_ns = interval_ns
+        self._complaints = complaints
         #: Wall time = monotonic time + this; the one anchor of the whole tracer.
         self.wall_offset_ns = anchor_of(clock).offset_ns
         self._gathered_ns = clock.monotonic_ns()
@@ -75,15 +78,23 @@ class State:
     def gather(self, now: int, *, every: bool = False) -> None:
         """Look again; `every`: at all open spans, however young, for the last batch."""
         self._gathered_ns = now
-        self._process = self._process_now()
-        self._counts = dict(self._counts_now())
-        rows = _oldest(self._open_rows(now + 1 if every else now - self._interval_ns))
+        self._follow_wall_clock()
+        try:
+            self._process = self._process_now()
+            self._gather_open(now + 1 if every else now - self._interval_ns)
+            self._counts = dict(self._counts_now())
+        except Exception as error:  # spans do not wait for what goes beside them
+            if self._process is None:
+                raise
+            self._complaints.say_error("state", "open spans or counts are not up to date", error)
+
+    def _gather_open(self, begun_before_ns: int) -> None:
+        rows = _oldest(self._open_rows(begun_before_ns))
         if rows:
             # Ours to clean; the program goes on setting attributes of the spans themselves.
             rows[ATTRIBUTES::WIDTH] = list(map(dict, rows[ATTRIBUTES::WIDTH]))
             prepare(rows, self._record, _not_counted)
         self._open = self._written_open if rows == self._written_open else rows
-        self._follow_wall_clock()
 
     def batch(self, flat: Flat, care: Care, ledger: Ledger, *, last: bool) -> SpanBatch:
         """The batch of these finished spans, with what has changed beside them."""

@@ -27,6 +27,7 @@ from afterglow.write.batcher import batch_due, batch_spans, pause_ns, threshold
 from afterglow.write.complaints import Complaints, to_stderr
 from afterglow.write.delivery import Care, Delivery
 from afterglow.write.flushes import Flushes
+from afterglow.write.patience import Patience
 from afterglow.write.prepare import prepare, scrub
 from afterglow.write.state import State
 
@@ -78,7 +79,7 @@ class Writer:
         self._record = record
         self._config = config
         self._clock = clock
-        self._report = report
+        self._complaints = Complaints(report, clock)
         self._interval_ns = round(config.flush_interval_s * _NS)
         self._threshold = threshold(config.batch_size, config.max_queue_size)
         self._state = State(
@@ -89,12 +90,12 @@ class Writer:
             record=record,
             clock=clock,
             interval_ns=max(self._interval_ns, _STATE_NS),
+            complaints=self._complaints,
         )
         self._begin()
 
     def _begin(self) -> None:
         """All that a forked child must not share with its parent."""
-        self._complaints = Complaints(self._report, self._clock)
         self._delivery = Delivery(
             self._handover,
             self._sink,
@@ -345,24 +346,21 @@ class Writer:
 
     def _patiently(self, event: threading.Event, extra_ns: int) -> bool:
         """Wait for an event as long as writing makes progress; whether it came."""
-        patience = round(self._config.shutdown_timeout_s * _NS) + extra_ns
-        progress = self._delivery.progress
-        since = self._clock.monotonic_ns()
+        patience = self._patience(extra_ns)
         while not self._clock.wait(event, _LOOK_S):
-            now = self._clock.monotonic_ns()
-            if self._delivery.progress != progress:
-                progress, since = self._delivery.progress, now
-            elif now - since > patience or not self._runs():
+            if patience.over() or not self._runs():
                 return event.is_set()
         return True
+
+    def _patience(self, extra_ns: int = 0) -> Patience:
+        limit_ns = round(self._config.shutdown_timeout_s * _NS) + extra_ns
+        return Patience(self._clock, lambda: self._delivery.progress, limit_ns)
 
     # --- the end --------------------------------------------------------------------------
 
     def _finish(self) -> None:
         """Drain, say goodbye, close the sink: in the thread, or its caller where there is none."""
-        patience = round(self._config.shutdown_timeout_s * _NS)
-        progress = self._delivery.progress
-        since = self._clock.monotonic_ns()
+        patience = self._patience()
         goodbye = False
         while not self._ended.is_set():
             if not len(self._delivery) and not len(self._handover):
@@ -371,13 +369,11 @@ class Writer:
                 goodbye = True
                 self._delivery.add([], last=True)
             self._careful_step()
-            now = self._clock.monotonic_ns()
-            if self._delivery.progress != progress:
-                progress, since = self._delivery.progress, now
-            elif now - since >= patience:
+            moved = self._delivery.progress
+            if patience.over() and XX:
                 self._drop_rest()
                 break
-            elif self._retry_ns:
+            if self._retry_ns:
                 self._clock.wait(self._ended, min(self._retry_ns, _FIRST_RETRY_NS) / _NS)
         self._handover.end()
         if not self._ended.is_set():
