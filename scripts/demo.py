@@ -71,13 +71,15 @@ def main() -> None:
     say("bandit by itself checks our source, for comparison (its output is left out)")
     alone = run(beside, check, quiet=True)
 
-    say("The same under afterglow run: every function of bandit and of stevedore, its plugin loader")
+    say(
+        "The same under afterglow run: every function of bandit and of stevedore, its plugin loader"
+    )
     traced = run(
         beside,
         f"afterglow run --db {database} --include 'bandit*' --include 'stevedore*' -m {check}",
         quiet=True,
     )
-    print(f"-- {traced / alone:.1f} times as long as without")
+    print(f"-- {traced / alone:.1f} times as long as without; folding the journal is in it")
 
     say("Where the time went, by function")
     run(beside, f"afterglow report {database} --limit 15")

@@ -13,7 +13,16 @@ from time import sleep
 from time import time_ns as wall_ns
 from typing import NamedTuple, Protocol
 
-__all__ = ["Anchor", "Clock", "SystemClock", "anchor_now", "anchor_of", "breathe", "monotonic_ns", "wall_ns"]
+__all__ = [
+    "Anchor",
+    "Clock",
+    "SystemClock",
+    "anchor_now",
+    "anchor_of",
+    "breathe",
+    "monotonic_ns",
+    "wall_ns",
+]
 
 
 class Anchor(NamedTuple):

@@ -11,6 +11,7 @@ import os
 import platform
 import socket
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -106,6 +107,9 @@ class Tracer(record_tracer.Tracer):
         )
         core.wall_offset = lambda: writer.wall_offset_ns
         super().__init__(core, writer, _sampler(record, core))
+        #: In the parent, round a fork: the writer's thread rests, and goes on.
+        self.before_fork = writer.before_fork
+        self.after_fork_in_parent = writer.after_fork_in_parent
         if record.follow_threads and record.enabled:
             follow_threads()
         writer.start()
@@ -197,7 +201,11 @@ def _hook_process() -> None:
     global _hooked  # noqa: PLW0603  once a process
     if not _hooked:
         _hooked = True
-        os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
         atexit.register(_close_all)
     _hook_multiprocessing()
 
@@ -205,6 +213,29 @@ def _hook_process() -> None:
 def _before_fork() -> None:
     if _live:
         _hook_multiprocessing()
+    before, threads = _system_threads(), threading.active_count()
+    for tracer in list(_live):
+        tracer.before_fork()
+    if threading.active_count() < threads:
+        # A joined thread is still the system's for a moment: Python (from 3.12 on) would see it,
+        # and warn of forking beside threads. A hundred turns are a millisecond.
+        for _ in range(100):
+            if _system_threads() < before:
+                break
+            os.sched_yield()
+
+
+def _system_threads() -> int:
+    """How many threads the system sees in this process; 0 where it does not say."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0
+
+
+def _after_fork_in_parent() -> None:
+    for tracer in list(_live):
+        tracer.after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:

@@ -170,9 +170,7 @@ def test_a_generator_gives_its_consumer_its_own_context_back(recording: Recordin
             with tracer.span(f"used {number}"):
                 pass
     spans = recording.by_name()
-    generator = spans[
-        "test_a_generator_gives_its_consumer_its_own_context_back.<locals>.numbers"
-    ]
+    generator = spans["test_a_generator_gives_its_consumer_its_own_context_back.<locals>.numbers"]
     assert_child(generator, spans["consumer"])
     for number in range(3):
         assert_child(spans[f"made {number}"], generator)

@@ -130,9 +130,7 @@ def test_a_value_that_holds_itself_ends_somewhere(recording: Recording) -> None:
 
 
 def test_limits_keep_the_last_and_count_the_rest(make_recording: Any) -> None:
-    recording = make_recording(
-        max_attributes=2, max_attribute_length=3, max_events=1, max_links=1
-    )
+    recording = make_recording(max_attributes=2, max_attribute_length=3, max_events=1, max_links=1)
     other = recording.tracer.start_span("other")
     with recording.tracer.span("work", a=1, b="abcdef", c=[1, "xyzzy"]) as span:
         span.event("first").event("second")

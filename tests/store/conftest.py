@@ -154,3 +154,19 @@ def two_runs(database: Path, make_writer: Callable[..., JournalWriter]) -> Itera
     )
     with Database(database) as opened:
         yield opened
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Journal sinks (tests/store/recorder.py), closed in the end."""
+    from tests.store.recorder import Recorder
+
+    made: list[Recorder] = []
+
+    def make(database: Path | None = None, **settings: Any) -> Recorder:
+        made.append(Recorder(database or tmp_path / "a.db", **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.sink.close()

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from afterglow.errors import DamagedStoreError
@@ -69,6 +69,10 @@ def test_attributes_come_back_as_they_were(attributes: dict[str, Any]) -> None:
 
 
 @given(st.lists(mappings, min_size=1, max_size=6))
+@example([{"a": 1.5}, {"a": math.nan}])
+@example([{"a": 1}, {"a": 1 << 63}])
+@example([{"a": "x"}, {"a": "line\nend \u2028"}])
+@example([{"a": b"x"}, {}, {"b": [b"x"]}, {}])
 def test_a_column_is_encoded_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
     body = encode_batch(
         JournalWriter.batch(

@@ -80,6 +80,7 @@ def test_a_fold_may_be_killed_anywhere(
             )
         assert [s.span_id for s in opened.spans(status="interrupted")] == [1_005, 1_005]
         assert all(audit.agrees and audit.rescued == 0 for audit in opened.audit())
+        assert not list(opened.query("SELECT * FROM ledger WHERE counter = 'rescued'")[1])
         self_times = "SELECT DISTINCT self_ns FROM spans WHERE parent_span_id IS NULL"
         assert set(opened.query(self_times)[1]) == {(4,), (None,)}
     assert not writers[0].folder.exists()

@@ -37,6 +37,7 @@ def ids(spans: Iterator[Span]) -> list[int]:
         ({"attributes": {"n": 7}}, [2, 12]),  # 7 is 7.0, and not 70 or "7"
         ({"attributes": {"n": 7, "on": True}}, [2]),
         ({"attributes": {"on": 1}}, []),
+        ({"attributes": {"on": 1.0}}, []),  # nor is True
         ({"attributes": {"text": "7"}}, [3]),
         ({"limit": 2}, [2, 3]),
         ({"limit": 0}, []),

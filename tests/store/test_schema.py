@@ -37,7 +37,8 @@ def test_a_fresh_schema_is_the_sum_of_the_migrations(database: Path) -> None:
         assert ours.execute("PRAGMA application_id").fetchone() == (schema.APPLICATION_ID,)
 
 
-def test_two_may_make_the_file_at_once(database: Path) -> None:
+@pytest.mark.parametrize("attempt", range(10))
+def test_many_may_make_the_file_at_once(database: Path, attempt: int) -> None:
     start = threading.Barrier(4)
     failures: list[Exception] = []
 

@@ -86,7 +86,7 @@ def shape(node: SpanNode) -> list[tuple[int, int, int | None]]:
     return [(depth, below.span.span_id, below.self_ns) for depth, below in node.walk()]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_self_times_are_exact_however_spans_come(data: Any) -> None:
     case = Case(data.draw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,13 +34,19 @@ def as_nobody(database: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def readable_by_all(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Lets anybody look into the test's folder, and nobody write there, when it is called."""
+def database() -> Iterator[Path]:
+    # Not in pytest's folder, which is closed to others and shared with other sessions.
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "spans.db"
+
+
+@pytest.fixture
+def readable_by_all(database: Path) -> Iterator[Callable[[], None]]:
+    """Lets anybody look into the database's folder, and nobody write there, when called."""
     changed: list[tuple[Path, int]] = []
 
     def protect() -> None:
-        parents = [tmp_path, *list(tmp_path.parents)[:2]]
-        for path in [*parents, *tmp_path.rglob("*")]:
+        for path in [database.parent, *database.parent.rglob("*")]:
             changed.append((path, path.stat().st_mode))
             path.chmod(0o555 if path.is_dir() else 0o444)
 

@@ -26,7 +26,7 @@ def test_report_prints_a_table_by_self_time(database: Path, command: Command) ->
     assert {line.split()[0] for line in lines[4:7]} == {"main", "load", "step"}
 
 
-@pytest.mark.parametrize("columns", [66, 80, 120, 200])
+@pytest.mark.parametrize("columns", [70, 80, 120, 200])
 def test_report_and_runs_fit_the_screen(database: Path, command: Command, columns: int) -> None:
     record(database, "second", spans=40)
     for words in (["report"], ["report", "--tree"], ["runs"], ["audit"]):

@@ -55,6 +55,15 @@ def test_a_total_that_is_not_known_is_no_division() -> None:
     assert "12,345" in terminal.getvalue()
 
 
+def test_what_only_grows_is_counted() -> None:
+    terminal, clock = Terminal(), ManualClock()
+    with Progress("reading", file=terminal, clock=clock) as progress:
+        progress.add(1_000)
+        clock.advance_s(2)
+        progress.add(1_000)
+    assert terminal.getvalue() == "\r\x1b[Kreading  2,000\r\x1b[K"
+
+
 def test_a_terminal_that_goes_away_ends_the_bar_only() -> None:
     terminal, clock = Terminal(), ManualClock()
     with Progress("reading", file=terminal, clock=clock) as progress:

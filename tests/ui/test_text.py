@@ -33,10 +33,12 @@ def test_shortened_text_fits(text: str, width: int) -> None:
 
 def test_the_middle_goes_and_the_function_stays() -> None:
     name = "package.module.with.many.parts:Class.method"
-    short = shorten(name, 24)
-    assert short.startswith("package") and short.endswith("Class.method")
-    assert len(short) == 24
-    assert shorten(name, 24, mark="..").isascii()
+    assert shorten(name, 24) == "packa…parts:Class.method"
+    assert shorten(name, 30) == "packag…many.parts:Class.method"
+    assert shorten(name, 19) == "packag…Class.method"
+    assert shorten(name, 8) == "pa…ethod"
+    assert shorten(name, 24, mark="..") == "pack..parts:Class.method"
+    assert shorten("a" * 30 + ".b", 12) == "aaa…aaaaaa.b"
 
 
 def test_attributes_read_as_key_and_value() -> None:
@@ -55,4 +57,7 @@ def test_where_the_code_is_comes_last_and_short() -> None:
 
 def test_a_command_line_can_be_typed_again() -> None:
     assert command_line(("black", "a b.py")) == "black 'a b.py'"
+    assert command_line(("/usr/bin/black", "-q")) == "black -q"
+    assert command_line(("/lib/pytest/__main__.py", "-x")) == "pytest -x"
+    assert command_line(("./app.py", "/etc")) == "./app.py /etc"
     assert command_line(()) == "(unknown program)"

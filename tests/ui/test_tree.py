@@ -13,8 +13,9 @@ from rich.console import Console
 from afterglow.analyse.trees import build_trees
 from afterglow.model.span import Span
 from afterglow.model.tree import SpanNode
+from afterglow.ui.boughs import SAMPLE, Bough, fold, plan
 from afterglow.ui.screen import Screen
-from afterglow.ui.tree import Bough, Rest, fold, plan, print_trace
+from afterglow.ui.tree import print_trace
 
 START = 1_700_000_000_000_000_000
 
@@ -52,8 +53,8 @@ class Trace:
         return file.getvalue().splitlines()
 
 
-def names(boughs: Sequence[Bough | Rest]) -> list[tuple[str, int]]:
-    return [(b.span.name if isinstance(b, Bough) else "...", b.count) for b in boughs]
+def names(boughs: Sequence[Bough]) -> list[tuple[str, int]]:
+    return [(bough.span.name, bough.count) for bough in boughs]
 
 
 def test_a_small_tree_is_shown_whole_and_in_order() -> None:
@@ -86,7 +87,6 @@ def test_runs_of_alike_siblings_become_one_line_with_their_sums() -> None:
     # An error is not like its siblings; two alike are too few for a fold.
     assert names(top.children) == [("step", 5), ("step", 1), ("step", 1), ("step", 1)]
     first = top.children[0]
-    assert isinstance(first, Bough)
     assert (first.total_ns, first.self_ns) == (5_000, 3_000)
     assert first.attributes == {"kind": "x"}
     assert names(first.children) == [("inner", 5)]
@@ -122,12 +122,12 @@ def test_wide_trees_are_cut_and_say_what_they_hide() -> None:
         failed = {"status": "error"} if i < 3 else {}
         trace.add(f"step{i}", 1_000 * (i + 1), main, **failed)
     top = plan(trace.root(), lines=11, depth=16)
-    assert names(top.children) == [*((f"step{i}", 1) for i in range(90, 100)), ("...", 90)]
-    rest = top.children[-1]
-    assert isinstance(rest, Rest)
+    assert names(top.children) == [(f"step{i}", 1) for i in range(90, 100)]
+    rest = top.rest
+    assert rest is not None and rest.count == 90
     assert rest.total_ns == sum(1_000 * (i + 1) for i in range(90))
     assert rest.errors == 3
-    assert trace.drawn(lines=11)[-1].endswith("└ … 90 more, with all below, 3 errors among them")
+    assert trace.drawn(lines=11)[-1].endswith("└ … 90 more, 3 errors among them")
 
 
 def test_deep_trees_are_cut_at_the_depth_asked_for() -> None:
@@ -136,9 +136,19 @@ def test_deep_trees_are_cut_at_the_depth_asked_for() -> None:
     for level in range(1, 50):
         span = trace.add(f"level{level}", 1_000_000 - level, span)
     drawn = trace.drawn(depth=3)
-    assert [line.split()[-1] for line in drawn[2:6]] == ["level0", "level1", "level2", "level3"]
-    assert drawn[6].endswith("      └ … 1 more, with all below")
-    assert len(drawn) == 7
+    assert [line.split()[-1] for line in drawn[2:5]] == ["level0", "level1", "level2"]
+    assert drawn[5].endswith("└ level3  … 1 below")
+    assert len(drawn) == 6
+
+
+def test_what_is_hidden_and_hardly_counts_takes_no_line() -> None:
+    trace = Trace()
+    main = trace.add("main", 10_000_000)
+    trace.add("all of it", 9_900_000, main)
+    for i in range(30):
+        trace.add(f"tiny{i}", 10, main)
+    drawn = trace.drawn(lines=2)
+    assert [line.split("  ")[-1].strip() for line in drawn[2:]] == ["… 30 more", "└ all of it"]
 
 
 def test_the_longest_gets_the_lines_however_deep_it_is() -> None:
@@ -210,6 +220,18 @@ class Lazy(Sequence[SpanNode]):
                 start_ns=START + i, end_ns=START + i + 5,
             )  # fmt: skip
             yield SpanNode(span, (), 5)
+
+
+def test_what_is_known_of_a_sample_only_says_so() -> None:
+    trace = Trace()
+    main = trace.add("main", 10_000_000)
+    for _ in range(SAMPLE + 500):
+        step = trace.add("step", 1_000, main)
+        trace.add("inner", 400, step)
+    drawn = trace.drawn()
+    assert drawn[3].endswith(f"└ step x{SAMPLE + 500:,}")
+    assert drawn[4].endswith(f"  └ inner x{SAMPLE:,}+")
+    assert drawn[5].startswith("+ at least")
 
 
 def test_siblings_are_never_all_held_at_once() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterglow.ui.units import bar, clock_time, count, duration, moment, percent, plural
+from afterglow.ui.units import bar, clock_time, count, duration, moment, percent, plural, size
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,12 @@ def test_counts_set_thousands_apart_and_grow_short_only_when_huge() -> None:
     assert count(999_600_000) == "1G"
     assert count(12_300_000_000) == "12.3G"
     assert count(12_300_000_000_000) == "12.3T"
+
+
+def test_sizes() -> None:
+    numbers = (0, 999, 1_000, 51_235_335, 1_435_869_184, 3 * 10**12)
+    texts = ["0 B", "999 B", "1.00 kB", "51.2 MB", "1.44 GB", "3.00 TB"]
+    assert [size(n) for n in numbers] == texts
 
 
 def test_plurals() -> None:

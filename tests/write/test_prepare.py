@@ -146,9 +146,8 @@ def test_long_texts_are_cut_where_a_limit_is_set() -> None:
 
 
 def test_of_too_many_events_and_links_the_newest_stay() -> None:
-    extra = Extra(
-        events=[Event(str(n), n) for n in range(5)], links=[FlatLink(bytes(16), n) for n in range(5)]
-    )
+    links = [FlatLink(bytes(16), n) for n in range(5)]
+    extra = Extra(events=[Event(str(n), n) for n in range(5)], links=links)
     flat, counted = prepared(record(1, extra=extra), max_events=2, max_links=3)
     result: Extra = flat[EXTRA]
     assert [event.name for event in result.events] == ["3", "4"]
@@ -214,7 +213,7 @@ def test_a_recursion_is_folded_as_python_prints_it() -> None:
     text = stacktrace(RecordedException(1, "RecursionError", "", frames), lambda _f, _n: "")
     assert text.count("line 2, in f") == 3
     assert "[Previous line repeated 47 more times]" in text
-    assert text.endswith('line 3, in end\nRecursionError\n')
+    assert text.endswith("line 3, in end\nRecursionError\n")
 
 
 def test_source_that_cannot_be_read_leaves_the_place() -> None:

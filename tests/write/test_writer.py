@@ -75,6 +75,18 @@ def test_the_interval_counts_from_the_last_look_at_an_empty_queue(rig: Make) -> 
     assert one.writer.step()
 
 
+def test_a_full_batch_begins_the_interval_anew(rig: Make) -> None:
+    one = rig(batch_size=2, flush_interval_s=0.5)
+    one.advance(0.4)
+    one.put(2)
+    assert one.writer.step()
+    one.put(1)
+    one.advance(0.4)
+    assert not one.writer.step()
+    one.advance(0.1)
+    assert one.writer.step()
+
+
 def test_an_idle_writer_writes_nothing(rig: Make) -> None:
     sink = ListSink()
     one = rig(sink)

@@ -31,28 +31,21 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import msgspec
-
-from afterglow.clock import breathe
 from afterglow.config import JournalConfig
 from afterglow.errors import SinkUnavailableError
-from afterglow.model.flat import WIDTH
 from afterglow.ports import SpanBatch
-from afterglow.store.columns import encode_batch
 from afterglow.store.failures import primary_code
 from afterglow.store.journal_files import JOURNAL_ID, JOURNAL_VERSION
 from afterglow.store.limit import make_room
+from afterglow.store.pieces import encode_in_pieces
 from afterglow.store.schema import journals_of
 
 __all__ = ["JournalSink"]
 
-_PIECE_SPANS: Final = 1_024
-_MOST_PIECES: Final = 4
-_BREATH_SPANS: Final = 2_048
 _BUSY_S: Final = 1.0
 _CHECKPOINT_PAGES: Final = 2_000
 _INSERT: Final = "INSERT INTO batches(seq, body) VALUES (?, ?)"
-_HELPERS: Final = ("", "-wal", "-shm")
+_HELPERS: Final = ("-wal", "-shm")
 _MOST_TWINS: Final = 100
 _LONGEST_NAME: Final = 100
 
@@ -98,6 +91,7 @@ class JournalSink:
         self._inode = (0, 0)
         self._lock: int | None = None
         self._lock_path = self._folder
+        self._number = 0  # of this journal; none is used twice
         self._seq = 0  # goes on from file to file
         self._rows = 0  # batches in this file
         self._size = 0  # bytes of them
@@ -110,7 +104,7 @@ class JournalSink:
     # --- SpanSink -------------------------------------------------------------------------
 
     def write(self, batch: SpanBatch) -> None:
-        bodies = _encoded(batch)
+        bodies = encode_in_pieces(batch)
         connection = self._ready()
         values = [value for row in enumerate(bodies, self._seq + 1) for value in row]
         try:
@@ -173,11 +167,14 @@ class JournalSink:
         self._folder.mkdir(exist_ok=True)
         writer = self._locked_name()
         self._keep_bound(writer)
-        path = self._folder / f"{writer}-{self._next_number(writer)}.journal"
+        self._number = max(self._number, self._newest_number(writer)) + 1
+        path = self._folder / f"{writer}-{self._number}.journal"
         # Made aside and renamed, so that nobody ever sees a journal without its table.
         fresh = path.with_name(path.name + ".new")
         try:
             fresh.write_bytes(_empty_journal())
+            # Else SQLite would take the log of a deleted namesake for this one's.
+            _remove(path, *_HELPERS)
             fresh.rename(path)
         except OSError:
             with suppress(OSError):
@@ -213,13 +210,13 @@ class JournalSink:
             f"{self._folder}: give this one another run_id"
         )
 
-    def _next_number(self, writer: str) -> int:
+    def _newest_number(self, writer: str) -> int:
         numbers = [0]
         for path in self._folder.iterdir():
             stem, dash, number = path.stem.rpartition("-")
             if path.suffix == ".journal" and (stem, dash) == (writer, "-") and number.isdecimal():
                 numbers.append(int(number))
-        return max(numbers) + 1
+        return max(numbers)
 
     def _keep_bound(self, writer: str) -> None:
         with suppress(OSError, sqlite3.Error):  # the bound must not keep us from writing
@@ -240,9 +237,8 @@ class JournalSink:
         self._leave()
         if self._rows == 0:
             # Else a full disk would fill up with empty journals, one for each attempt.
-            for helper in _HELPERS:
-                with suppress(OSError):
-                    self._path.with_name(self._path.name + helper).unlink(missing_ok=True)
+            with suppress(OSError):
+                _remove(self._path, "", *_HELPERS)
         elif not (isinstance(error, sqlite3.Error) and primary_code(error) in _SURELY_NOT_WRITTEN):
             self._doubt = (self._path, self._seq + 1)
 
@@ -267,45 +263,6 @@ class JournalSink:
             return error
         advice = _advice(error, self._folder, self._path)
         return SinkUnavailableError(f"cannot write spans: {advice}")
-
-
-def _encoded(batch: SpanBatch) -> list[bytes]:
-    """The batch in pieces: encoding holds the interpreter lock, between them the program gets it.
-
-    Beside a busy program each turn costs us 5 ms, so a backlog has larger pieces, no breath
-    between them, and only what compressing lets go.
-    """
-    bodies = []
-    for piece in _pieces(batch):
-        if bodies and len(piece) <= _BREATH_SPANS:
-            breathe()
-        bodies.append(encode_batch(piece))
-    return bodies
-
-
-def _pieces(batch: SpanBatch) -> list[SpanBatch]:
-    """The batch in pieces, each with the books as they stand behind it."""
-    count = min(-(-len(batch) // _PIECE_SPANS), _MOST_PIECES)
-    if count <= 1:
-        return [batch]
-    size = -(-len(batch) // count)
-    pieces = []
-    for start in range(0, len(batch), size):
-        flat = batch.flat[start * WIDTH : (start + size) * WIDTH]
-        later = max(0, len(batch) - start - size)
-        books = batch.ledger.copy()
-        books["written"] -= later
-        books["in_flight"] += later
-        pieces.append(
-            msgspec.structs.replace(
-                batch,
-                flat=flat,
-                open=None if later else batch.open,
-                ledger=books,
-                last=batch.last and not later,
-            )
-        )
-    return pieces
 
 
 def _advice(error: Exception, folder: Path, path: Path) -> str:
@@ -368,6 +325,11 @@ def _empty_journal() -> bytes:
     # The header's file format versions: 2 says WAL (sqlite.org/fileformat2.html, 1.3.3).
     image[18:20] = b"\x02\x02"
     return bytes(image)
+
+
+def _remove(path: Path, *endings: str) -> None:
+    for ending in endings:
+        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def _locked(path: Path) -> int | None:

@@ -225,12 +225,25 @@ class Database:
             yield from islice(right, None if limit is None else max(0, limit))
 
     def statistics(
-        self, *, run: str | None = None, name: str | None = None
+        self,
+        *,
+        run: str | None = None,
+        name: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[NameStatistics]:
-        """Figures for each name of a span, most self time first."""
+        """Figures for each name of a span, most self time first.
+
+        `progress(done, total)` is called as finished spans are read.
+        """
         statistics = Statistics()
+        done = 0
         with explained(self.path):
-            where = self._of_run(self._run_id(run))
+            run_id = self._run_id(run)
+            (total,) = self._connection.execute(
+                "SELECT coalesce(sum(spans), 0) FROM processes WHERE :run IS NULL OR run_id = :run",
+                {"run": run_id},
+            ).fetchone()
+            where = self._of_run(run_id)
             if name is not None:
                 where.add("s.name = ?", name)
             self._add_unended(statistics, where)
@@ -243,6 +256,9 @@ class Database:
             with closing(rows):
                 while portion := rows.fetchmany(_PORTION):
                     _add_portion(statistics, portion)
+                    done += len(portion)
+                    if progress is not None:
+                        progress(done, total)
         return statistics.result()
 
     def _add_unended(self, statistics: Statistics, where: Where) -> None:

@@ -18,7 +18,7 @@ from shlex import quote
 from afterglow.model.run import Run
 from afterglow.ui import failure
 from afterglow.ui.progress import Progress
-from afterglow.ui.units import plural
+from afterglow.ui.units import plural, size
 
 __all__ = ["closing_lines", "main"]
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         from afterglow.wiring import open_database
 
-        with Progress("folding") as progress:
+        with Progress("folding", size) as progress:
             opened = open_database(path, progress=progress)
         with opened:
             run = next((run for run in opened.runs() if run.run_id == run_id), None)

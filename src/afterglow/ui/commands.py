@@ -101,8 +101,9 @@ def _opened(database: str | None) -> Iterator[Database]:
     """The database of a command, folded, with a progress bar if that takes long."""
     from afterglow import wiring
     from afterglow.ui.progress import Progress
+    from afterglow.ui.units import size
 
-    with Progress("reading") as progress:
+    with Progress("folding", size) as progress:
         opened = wiring.open_database(_path_of(database), progress=progress)
     for problem in opened.folded.problems:
         failure.say(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, TextIO
 
@@ -19,13 +20,21 @@ _WIDTH: Final = 24
 class Progress:
     """Call it as `progress(done, total)`; leaving the `with` block wipes the bar away.
 
-    `total` may grow, or be 0 for not known yet.
+    `total` may grow, or be 0 where nobody knows: then there is a number and no bar. `show`
+    writes the numbers, of spans or of bytes.
     """
 
     def __init__(
-        self, label: str, *, file: TextIO | None = None, clock: Clock | None = None
+        self,
+        label: str,
+        show: Callable[[int], str] = count,
+        *,
+        file: TextIO | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._label = label
+        self._show = show
+        self._added = 0
         self._file = file if file is not None else sys.stderr
         self._clock = clock or SystemClock()
         self._on = bool(self._file is not None and self._file.isatty())
@@ -41,11 +50,19 @@ class Progress:
         if now_ns < self._due_ns:
             return
         self._due_ns = now_ns + _FRAME_NS
-        share = done / total if total > 0 else 0.0
-        figures = f"{percent(share):>5}  {count(done)} of {count(total)}" if total else count(done)
-        drawn = bar(share, _WIDTH, ascii_only=self._ascii_only)
-        self._write(f"\r\x1b[K{self._label}  {drawn} {figures}")
+        if total > 0:
+            share = min(done / total, 1.0)
+            drawn = bar(share, _WIDTH, ascii_only=self._ascii_only)
+            figures = f"{drawn} {percent(share):>5}  {self._show(done)} of {self._show(total)}"
+        else:
+            figures = self._show(done)
+        self._write(f"\r\x1b[K{self._label}  {figures}")
         self._drawn = True
+
+    def add(self, more: int) -> None:
+        """So many more are done, of nobody knows how many."""
+        self._added += more
+        self(self._added, 0)
 
     def _write(self, text: str) -> None:
         try:

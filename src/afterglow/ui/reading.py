@@ -43,6 +43,7 @@ class Figures(NamedTuple):
     names: list[NameStatistics]
     #: How many more were asked for.
     left_out: int
+    left_out_self_ns: int
     #: The self time of all names, asked for or not: shares are shares of this.
     whole_self_ns: int
     counts: Mapping[str, int]
@@ -53,9 +54,11 @@ def figures(
     database: Database, run: Run, *, limit: int, name_glob: str | None, sort: str
 ) -> Figures:
     """Ask for statistics; `limit` 0 is no limit. Raises NotFoundError if no name is like that."""
+    from afterglow.ui.progress import Progress
     from afterglow.ui.sorting import sorted_by
 
-    everything = database.statistics(run=run.run_id)
+    with Progress("reading") as progress:
+        everything = database.statistics(run=run.run_id, progress=progress)
     counts = database.counts(run.run_id)
     wanted = everything
     if name_glob is not None:
@@ -67,7 +70,9 @@ def figures(
     shown = wanted[:limit] if limit else wanted
     whole_self_ns = sum(s.self_ns or 0 for s in everything)
     books = database.ledger(run.run_id)
-    return Figures(run, shown, len(wanted) - len(shown), whole_self_ns, counts, books)
+    rest = wanted[len(shown) :]
+    rest_self_ns = sum(s.self_ns or 0 for s in rest)
+    return Figures(run, shown, len(rest), rest_self_ns, whole_self_ns, counts, books)
 
 
 def table(found: Figures, *, sort: str, limit: int, as_json: bool) -> None:
@@ -96,6 +101,7 @@ def draw_table(screen: Screen, found: Figures, *, sort: str, limit: int) -> None
             whole_self_ns=found.whole_self_ns,
             sort=sort,
             left_out=found.left_out,
+            left_out_self_ns=found.left_out_self_ns,
         )
     elif not found.counts:
         screen.prose("no spans: nothing in this run was traced")

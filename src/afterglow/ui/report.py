@@ -73,6 +73,7 @@ def print_statistics(
     whole_self_ns: int,
     sort: str,
     left_out: int,
+    left_out_self_ns: int,
 ) -> None:
     """The table. `whole_self_ns` is the self time of all names: what shares are shares of."""
     shares = [(s.self_ns or 0) / whole_self_ns if whole_self_ns else 0.0 for s in statistics]
@@ -96,7 +97,8 @@ def print_statistics(
     heads = [Column(f.title, right=f.key != "share") for f in fields]
     screen.grid([Column("name", right=False, least=name_width), *heads], rows)
     if left_out:
-        more = plural(left_out, "more name")
+        share = percent(left_out_self_ns / whole_self_ns) if whole_self_ns else "0%"
+        more = f"{plural(left_out, 'more name')}, {share} of self time"
         screen.line((f"{screen.glyphs.cut} {more} (--limit 0 shows all)", styles.QUIET))
 
 

@@ -15,6 +15,9 @@ _UNPRINTABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
+_PART: Final = re.compile("[.:/]")
+_HEAD: Final = 4  # columns of the beginning that stay
+
 # OpenTelemetry's names for where the code is.
 _FILE: Final = "code.file.path"
 _LINE: Final = "code.line.number"
@@ -30,7 +33,7 @@ def printable(text: str) -> str:
 def shorten(text: str, width: int, *, mark: str = "…") -> str:
     """At most `width` columns: the middle goes, for a name's ends tell most.
 
-    The tail, which has the function, gets two thirds.
+    As many whole parts of a dotted name stay at its end as have room, the function foremost.
     """
     if cell_len(text) <= width:
         return text
@@ -38,6 +41,12 @@ def shorten(text: str, width: int, *, mark: str = "…") -> str:
     if room <= 1:
         return _head(text, width)
     tail = (room * 2 + 2) // 3
+    for part in _PART.finditer(text):
+        rest = cell_len(text[part.end() :])
+        if rest <= room - _HEAD:
+            # Parts so short that a good deal of a longer one has room beside them are no end.
+            tail = rest if rest > room // 3 else tail
+            break
     return _head(text, room - tail) + mark + _head(text[::-1], tail)[::-1]
 
 
@@ -57,10 +66,20 @@ def _head(text: str, width: int) -> str:
 
 
 def command_line(argv: tuple[str, ...]) -> str:
-    """A program's arguments as a person would type them, in one printable line."""
+    """A program's arguments as a person would type them, in one printable line.
+
+    Of an absolute path to the program its name is left; of one to a package's __main__.py,
+    the package's.
+    """
     import shlex
 
-    return printable(shlex.join(argv)) if argv else "(unknown program)"
+    if not argv:
+        return "(unknown program)"
+    program, *arguments = argv
+    if program.startswith("/"):
+        folder, _, name = program.rpartition("/")
+        program = folder.rpartition("/")[2] if name == "__main__.py" and folder else name
+    return printable(shlex.join([program, *arguments]))
 
 
 def attribute_texts(attributes: dict[str, Any]) -> list[str]:

@@ -1,22 +1,16 @@
-"""Traces as trees of lines: what takes longest is shown first, the rest is said in numbers.
-
-`plan` prints nothing. A trace may have millions of spans and any depth, and looking at a node's
-children reads the file: so lines are dealt out to the boughs that took longest until they are
-used up, only what gets a line is looked into, and siblings are never all held at once. Wide
-and deep trees alike are cut where they matter least, and each cut says how much it hides.
-"""
+"""Traces as trees of lines: total and self time, then the names with what is known of them."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from afterglow.model.span import Span, trace_id_hex
+from afterglow.model.span import trace_id_hex
 from afterglow.ui import screen as styles
+from afterglow.ui.boughs import SAMPLE, Bough, Rest, plan
+from afterglow.ui.progress import Progress
 from afterglow.ui.screen import Screen, heat
 from afterglow.ui.text import attribute_texts, cell_len, clip, printable, shorten
 from afterglow.ui.units import bar, clock_time, count, duration, plural
@@ -24,180 +18,12 @@ from afterglow.ui.units import bar, clock_time, count, duration, plural
 if TYPE_CHECKING:
     from afterglow.model.tree import SpanNode
 
-__all__ = ["Bough", "Rest", "fold", "plan", "print_trace"]
+__all__ = ["print_trace"]
 
-_RUN: Final = 3  # so many alike in a row become one line
-_BOUGHS: Final = 12  # with more children than this, the alike are folded wherever they stand
-_CHAIN: Final = 4  # so many levels of nothing but the same call inside itself become one line
-_DEEPEST: Final = 100_000  # levels that one line may stand for: each costs a look into the file
-_SAMPLE: Final = 1_000  # of alike siblings so many are looked into, to say what is below them
-_ENOUGH: Final = 15  # lines after which boughs below this share of the trace are not worth one
-_WORTH_A_LINE: Final = 0.002
 _BAR: Final = 5
 _BEFORE_NAMES: Final = 8 + 2 + 8 + 2 + _BAR + 2
 _NAME_ROOM: Final = 26  # a tree goes no deeper than leaves names so many columns
-
-Likeness = tuple[str, bool, bool, str]
-
-
-def _likeness(span: Span) -> Likeness:
-    return span.name, span.status == "error", span.interrupted, span.status_text
-
-
-class Bough:
-    """One span, or alike siblings taken together, in sums; `sample` has the first of them."""
-
-    __slots__ = (
-        "attributes", "children", "count", "is_partial", "levels", "sample", "self_ns", "total_ns"
-    )  # fmt: skip
-
-    def __init__(self, node: SpanNode) -> None:
-        self.sample = [node]
-        self.count = 1
-        self.total_ns = node.span.duration_ns or 0
-        self.self_ns = node.self_ns or 0
-        #: What all of them have in common.
-        self.attributes: dict[str, Any] = node.span.attributes
-        #: More than 1: a call inside itself again and again, and these are all its levels.
-        self.levels = 1
-        #: It is made from a sample of its parents.
-        self.is_partial = False
-        #: Filled by `plan` for those that are shown: boughs, and perhaps a rest at the end.
-        self.children: list[Bough | Rest] = []
-
-    @property
-    def span(self) -> Span:
-        """The first of them, or the outermost."""
-        return self.sample[0].span
-
-    def take_in(self, other: Bough) -> None:
-        """Add alike siblings to these."""
-        self.count += other.count
-        self.total_ns += other.total_ns
-        self.self_ns += other.self_ns
-        self.sample.extend(other.sample[: _SAMPLE - len(self.sample)])
-        if self.attributes:
-            theirs = other.attributes
-            self.attributes = {
-                k: v for k, v in self.attributes.items() if k in theirs and theirs[k] == v
-            }
-
-    def offshoots(self) -> list[Bough]:
-        """The children, folded, in the order in which they began."""
-        if self.count > 1:
-            # Of several parents only "what" is left of their children, not "in which order".
-            below = _fold_all(child for node in self.sample for child in node.children)
-            for bough in below:
-                bough.is_partial = self.is_partial or self.count > len(self.sample)
-            return below
-        deepest = self._follow_chain()
-        below = fold(deepest.children)
-        for bough in below:
-            bough.is_partial = self.is_partial
-        return below
-
-    def _follow_chain(self) -> SpanNode:
-        """Take in a recursion that does nothing but go deeper, as one line; its last level."""
-        start = node = self.sample[0]
-        like, levels, self_ns = _likeness(node.span), 1, self.self_ns
-        while levels < _DEEPEST:
-            below = list(islice(node.children, 2))
-            if len(below) != 1 or _likeness(below[0].span) != like:
-                break
-            node = below[0]
-            levels += 1
-            self_ns += node.self_ns or 0
-        if levels < _CHAIN:
-            return start
-        self.levels, self.self_ns = levels, self_ns
-        return node
-
-
-class Rest:
-    """Siblings that are not shown."""
-
-    __slots__ = ("count", "errors", "is_partial", "total_ns")
-
-    def __init__(self, hidden: Iterable[Bough]) -> None:
-        self.count = self.errors = self.total_ns = 0
-        self.is_partial = False
-        for bough in hidden:
-            self.count += bough.count
-            self.total_ns += bough.total_ns
-            self.errors += bough.count if bough.span.status == "error" else 0
-            self.is_partial |= bough.is_partial
-
-
-def fold(children: Iterable[SpanNode]) -> list[Bough]:
-    """Siblings, by start, as boughs: runs of alike ones as one; of very many, all alike as one."""
-    boughs: list[Bough] = []
-    run: Bough | None = None
-    rest = iter(children)
-    for node in rest:
-        if run is not None and _likeness(run.span) == _likeness(node.span):
-            run.take_in(Bough(node))
-            continue
-        if run is not None:
-            boughs.extend(_settled(run))
-        run = Bough(node)
-        if len(boughs) > _BOUGHS:
-            return _fold_all(rest, [*boughs, run])
-    if run is not None:
-        boughs.extend(_settled(run))
-    return boughs if len(boughs) <= _BOUGHS else _fold_all((), boughs)
-
-
-def _settled(run: Bough) -> list[Bough]:
-    """A run as one line, if it is long enough."""
-    return [run] if run.count >= _RUN else [Bough(node) for node in run.sample]
-
-
-def _fold_all(children: Iterable[SpanNode], begun: Iterable[Bough] = ()) -> list[Bough]:
-    """All alike siblings as one, wherever they stand, after those that were folded before."""
-    groups: dict[Likeness, Bough] = {}
-    for bough in begun:
-        _join(groups, bough)
-    for node in children:
-        _join(groups, Bough(node))
-    return list(groups.values())
-
-
-def _join(groups: dict[Likeness, Bough], bough: Bough) -> None:
-    like = _likeness(bough.span)
-    if like in groups:
-        groups[like].take_in(bough)
-    else:
-        groups[like] = bough
-
-
-def plan(root: SpanNode, *, lines: int, depth: int) -> Bough:
-    """The root as a bough with the children to show: about `lines` in all, `depth` levels."""
-    top = Bough(root)
-    # Interrupted spans come first: nobody knows how long they took, and they are what was
-    # going on when the program died. The counter keeps the heap from comparing boughs.
-    waiting: list[tuple[bool, int, int, int, Bough]] = [(False, 0, 0, 0, top)]
-    pushed = shown = 0
-    below: list[tuple[Bough, list[Bough]]] = []
-    chosen: set[int] = set()
-    while waiting and shown < lines:
-        _, _, _, level, bough = heapq.heappop(waiting)
-        small = not bough.span.interrupted and bough.total_ns < top.total_ns * _WORTH_A_LINE
-        if small and shown >= _ENOUGH and pushed >= lines:
-            break
-        shown += 1
-        chosen.add(id(bough))
-        offshoots = bough.offshoots()
-        below.append((bough, offshoots))
-        if level < depth:
-            for child in offshoots:
-                pushed += 1
-                rank = (not child.span.interrupted, -child.total_ns, pushed)
-                heapq.heappush(waiting, (*rank, level + 1, child))
-    for bough, offshoots in below:
-        bough.children = [child for child in offshoots if id(child) in chosen]
-        if hidden := [child for child in offshoots if id(child) not in chosen]:
-            bough.children.append(Rest(hidden))
-    return top
+_NOTE: Final = 16  # columns of a note that are worth having, where it does not fit whole
 
 
 def print_trace(screen: Screen, root: SpanNode, *, lines: int, depth: int) -> None:
@@ -215,18 +41,24 @@ def print_trace(screen: Screen, root: SpanNode, *, lines: int, depth: int) -> No
     screen.line((f"{'total':>8}  {'self':>8}", styles.QUIET))
     if screen.width is not None:
         depth = min(depth, max((screen.width - _BEFORE_NAMES - _NAME_ROOM) // 2, 2))
-    top = plan(root, lines=lines, depth=depth)
+    with Progress("reading") as progress:
+        top = plan(root, lines=lines, depth=depth, seen=progress.add)
     whole_ns = top.total_ns or _reach_ns(top)
+    is_partial = False
     for prefix, item, parent in _rows(top, screen):
+        is_partial |= item.is_partial
         if isinstance(item, Rest):
             screen.line(_rest_line(item, prefix, screen))
         else:
             screen.line(_bough_line(item, prefix, parent, whole_ns, screen))
+    if is_partial:
+        text = f"+ at least: of alike spans the first {count(SAMPLE)} were looked into"
+        screen.prose((text, styles.QUIET))
 
 
 def _reach_ns(top: Bough) -> int:
     """How long a span without an end went on at least, as its children show."""
-    ends = [c.span.end_ns or c.span.start_ns for c in top.children if isinstance(c, Bough)]
+    ends = [child.span.end_ns or child.span.start_ns for child in top.children]
     return max(ends, default=top.span.start_ns) - top.span.start_ns
 
 
@@ -237,11 +69,14 @@ def _rows(top: Bough, screen: Screen) -> Iterator[tuple[str, Bough | Rest, Bough
     while stack:
         prefix, below, item, parent = stack.pop()
         yield prefix, item, parent
-        if isinstance(item, Bough):
-            last = len(item.children) - 1
-            for i in range(last, -1, -1):
-                tee, rail = (glyphs.elbow, "  ") if i == last else (glyphs.tee, glyphs.pipe)
-                stack.append((below + tee, below + rail, item.children[i], item))
+        if isinstance(item, Rest):
+            continue
+        lines: list[Bough | Rest] = [*item.children]
+        if item.rest is not None and item.rest.has_line:
+            lines.append(item.rest)
+        for i, child in reversed(list(enumerate(lines, 1))):
+            tee, rail = (glyphs.elbow, "  ") if i == len(lines) else (glyphs.tee, glyphs.pipe)
+            stack.append((below + tee, below + rail, child, item))
 
 
 def _length(ns: int | None) -> str:
@@ -260,7 +95,8 @@ def _bough_line(
     line.append(f"{total:>8}", styles.WARNING if endless else calm)
     own = "-" if endless else duration(bough.self_ns)
     line.append(f"  {own:>8}  ", heat(self_share))
-    line.append(bar(self_share, _BAR, ascii_only=screen.ascii_only), heat(self_share))
+    drawn = bar(self_share if self_share >= 0.01 else 0, _BAR, ascii_only=screen.ascii_only)
+    line.append(drawn, heat(self_share))
     line.append(f"  {prefix}", styles.QUIET)
     taken = cell_len(line.plain)
     room = 10_000 if screen.width is None else max(screen.width - taken, 12)
@@ -273,32 +109,44 @@ def _label(bough: Bough, parent: Bough | None, room: int, screen: Screen) -> Tex
     style = styles.BAD if bough.span.status == "error" else ""
     if style:
         label.append(f"{screen.glyphs.error} ", style)
-    times = f" x{count(bough.count)}" if bough.count > 1 else ""
+    times = f" x{_at_least(bough)}" if bough.count > 1 or bough.is_partial else ""
     if bough.levels > 1:
         times = f" {count(bough.levels)} levels deep"
+    if bough.rest is not None and not bough.rest.has_line:
+        where = "more" if bough.children else "below"
+        hidden = f"  {screen.glyphs.cut} {_at_least(bough.rest)} {where}"
+    else:
+        hidden = ""
     name = printable(bough.span.name)
-    label.append(shorten(name, max(room - len(times) - 2, 8), mark=screen.glyphs.cut), style)
+    label.append(
+        shorten(name, max(room - len(times + hidden) - 2, 8), mark=screen.glyphs.cut), style
+    )
     label.append(times, "bold")
+    label.append(hidden, f"italic {styles.QUIET}")
     for text, note_style in _notes(bough, parent):
         left = room - cell_len(label.plain) - 2
-        if left < 6:
+        if left < min(cell_len(text), _NOTE):
             break
         label.append("  ")
         label.append(clip(text, left, mark=screen.glyphs.cut), note_style)
     return label
 
 
+def _at_least(item: Bough | Rest) -> str:
+    return count(item.count) + ("+" if item.is_partial else "")
+
+
 def _notes(bough: Bough, parent: Bough | None) -> Iterator[tuple[str, str]]:
-    """What stands behind the name: how it ended, where it ran, with which attributes."""
+    """What stands behind the name: how it ended, where it ran, attributes."""
     span = bough.span
+    if bough.rest is not None and bough.rest.errors and not bough.rest.has_line:
+        yield f"{plural(bough.rest.errors, 'error')} below", styles.BAD
     if span.interrupted:
         yield "interrupted", styles.WARNING
     if span.status_text:
         yield printable(span.status_text), styles.WARNING
     if span.status == "error" and bough.count == 1 and span.status_description:
         yield printable(span.status_description), styles.BAD
-    if bough.is_partial and (parent is None or not parent.is_partial):
-        yield f"(in {count(_SAMPLE)} of them)", styles.QUIET
     if parent is not None and bough.count == parent.count == 1:
         above = parent.span
         if span.pid != above.pid:
@@ -316,7 +164,7 @@ def _rest_line(rest: Rest, prefix: str, screen: Screen) -> Text:
     line = Text()
     line.append(f"{duration(rest.total_ns):>8}".ljust(_BEFORE_NAMES), styles.QUIET)
     line.append(prefix, styles.QUIET)
-    more = f"{screen.glyphs.cut} {count(rest.count)} more, with all below"
+    more = f"{screen.glyphs.cut} {_at_least(rest)} more"
     line.append(more, f"italic {styles.QUIET}")
     if rest.errors:
         line.append(f", {plural(rest.errors, 'error')} among them", styles.BAD)

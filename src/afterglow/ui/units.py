@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-__all__ = ["bar", "clock_time", "count", "duration", "moment", "percent", "plural", "short_moment"]
+__all__ = [
+    "bar",
+    "clock_time",
+    "count",
+    "duration",
+    "moment",
+    "percent",
+    "plural",
+    "short_moment",
+    "size",
+]
 
 _UNITS: Final = (("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000))
 _MINUTE_NS: Final = 60 * 1_000_000_000
@@ -48,6 +58,16 @@ def count(n: int) -> str:
     if abs(n) < 999_500_000:
         return f"{n / 10**6:.0f}M"
     return f"{n / 10**9:,.3g}G" if abs(n) < 999_500_000_000 else f"{n / 10**12:,.1f}T"
+
+
+def size(n_bytes: int) -> str:
+    """`812 B`, `3.42 kB`, `51.2 MB`, `1.5 GB`."""
+    if n_bytes < 1_000:
+        return f"{n_bytes} B"
+    for unit, one in (("kB", 10**3), ("MB", 10**6), ("GB", 10**9)):
+        if n_bytes < 999.5 * one:
+            return f"{_three_digits(n_bytes / one)} {unit}"
+    return f"{n_bytes / 10**12:,.2f} TB"
 
 
 def plural(n: int, one: str, many: str = "") -> str:

@@ -137,8 +137,8 @@ class Delivery:
 
     def _more_care(self, part: _Part, error: UnencodableError) -> None:
         if part.care is Care.PREPARED:
+            part.care = Care.SCRUBBED  # first, so that what raises here is not tried for ever
             self._scrub(part.flat)
-            part.care = Care.SCRUBBED
         elif part.care is Care.SCRUBBED:
             part.care = Care.BARE
         elif len(part) > 1:

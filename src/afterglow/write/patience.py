@@ -24,4 +24,5 @@ class Patience:
         now = self._clock.monotonic_ns()
         if (seen := self._progress()) != self._seen:
             self._seen, self._since_ns = seen, now
+            return False  # whatever the limit, be it 0
         return now - self._since_ns >= self._limit_ns

@@ -50,7 +50,7 @@ def prepare(flat: Flat, record: RecordConfig, count: Count) -> None:
         return
     names = flat[NAME::WIDTH]
     if set(map(type, names)) != {str}:
-        flat[NAME::WIDTH] = [clean_name(name, count) for name in names]
+        flat[NAME::WIDTH] = [_name(name, count) for name in names]
     if RemoteId in set(map(type, flat[PARENT_ID::WIDTH])):
         _mark_remote_parents(flat)
     if not _all_plain(flat[ATTRIBUTES::WIDTH], record):
@@ -71,7 +71,7 @@ def scrub(flat: Flat, record: RecordConfig, count: Count) -> None:
     of them is for the batch that needs it.
     """
     for row in range(0, len(flat), WIDTH):
-        flat[row + NAME] = clean_name(flat[row + NAME], count)
+        flat[row + NAME] = _name(flat[row + NAME], count)
         _clean_row_attributes(flat, row, record, count)
         flat[row + WHERE] = _cleaned_where(flat[row + WHERE])
         extra: Extra | None = flat[row + EXTRA]
@@ -95,16 +95,32 @@ def cleaned_process(process: Process) -> Process:
         run_id=clean_text(process.run_id),
         argv=tuple(map(safe_str, process.argv)),
         host=clean_text(process.host),
-        resource={safe_str(k): safe_str(v) for k, v in process.resource.items()},
+        resource={_str(k): _str(v) for k, v in process.resource.items()},
     )
 
 
 def cleaned_counts(counts: dict[str, int]) -> dict[str, int]:
     """Counts by name whose names are UTF-8."""
-    return {safe_str(name): number for name, number in counts.items()}
+    return {_str(name): number for name, number in counts.items()}
 
 
 # --- attributes ---------------------------------------------------------------------------
+
+
+def _name(name: Any, count: Count) -> str:
+    try:
+        return clean_name(name, count)
+    except BaseException:  # noqa: BLE001  see _str
+        return f"<{type(name).__name__}>"
+
+
+def _str(value: Any) -> str:
+    # safe_str lets SystemExit and KeyboardInterrupt through, for the program's own threads. In
+    # ours they would end nothing but the writing.
+    try:
+        return safe_str(value)
+    except BaseException:  # noqa: BLE001
+        return f"<{type(value).__name__}>"
 
 
 def _all_plain(column: list[Any], record: RecordConfig) -> bool:
@@ -115,7 +131,7 @@ def _all_plain(column: list[Any], record: RecordConfig) -> bool:
         return False
     try:
         keys: set[Any] = set().union(*column)
-    except Exception:  # noqa: BLE001  a key's own __eq__ may do anything
+    except BaseException:  # noqa: BLE001  a key's own __eq__ may do anything
         return False
     if "" in keys or not {str}.issuperset(map(type, keys)):
         return False
@@ -146,7 +162,7 @@ def _cleaned_attributes(
             max_attributes=record.max_attributes,
             max_value_length=record.max_attribute_length,
         )
-    except Exception:  # noqa: BLE001  a value's own methods may do anything; the span goes on
+    except BaseException:  # noqa: BLE001  a value's own methods may do anything; the span goes on
         lost = len(attributes) if type(attributes) is dict else 1
         count("attributes_dropped", lost)
         return {}, lost
@@ -197,7 +213,7 @@ def _newest(values: list[Any], most: int) -> tuple[list[Any], int]:
 
 
 def _text(value: Any) -> str:
-    return value if type(value) is str else safe_str(value)
+    return value if type(value) is str else _str(value)
 
 
 def _cleaned_event(
@@ -206,7 +222,7 @@ def _cleaned_event(
     if not scrub and type(event.name) is str and _all_plain([event.attributes], record):
         return event
     attributes, dropped = _cleaned_attributes(event.attributes, record, count)
-    name = clean_name(event.name, count)
+    name = _name(event.name, count)
     return Event(name, event.time_ns, attributes, event.dropped_attributes + dropped)
 
 
@@ -218,7 +234,7 @@ def _cleaned_link(
     attributes, dropped = _cleaned_attributes(link.attributes, record, count)
     return msgspec.structs.replace(
         link,
-        trace_state=safe_str(link.trace_state),
+        trace_state=_str(link.trace_state),
         attributes=attributes,
         dropped_attributes=link.dropped_attributes + dropped,
     )

@@ -214,9 +214,7 @@ class Writer:
         else:
             self._since_ns = now
         age = now - self._since_ns
-        if (waiting and self._hurry) or batch_due(
-            waiting, age, self._threshold, self._interval_ns
-        ):
+        if (waiting and self._hurry) or batch_due(waiting, age, self._threshold, self._interval_ns):
             flat = self._handover.take(batch_spans(waiting, self._config.batch_size))
             taken = len(flat) // WIDTH
             if taken >= waiting:
@@ -369,8 +367,7 @@ class Writer:
                 goodbye = True
                 self._delivery.add([], last=True)
             self._careful_step()
-            moved = self._delivery.progress
-            if patience.over() and XX:
+            if patience.over():
                 self._drop_rest()
                 break
             if self._retry_ns:

@@ -1,0 +1,1 @@
+"""Spans without the user's help: what `afterglow run` puts round a program, and into it."""
