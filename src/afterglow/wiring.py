@@ -228,7 +228,7 @@ def _before_fork() -> None:
 def _system_threads() -> int:
     """How many threads the system sees in this process; 0 where it does not say."""
     try:
-        return len(os.listdir("/proc/self/task"))
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
     except OSError:
         return 0
 

@@ -43,6 +43,16 @@ def test_wider_screens_show_more_columns(database: Path, command: Command) -> No
     assert {"calls", "self", "mean"} <= set(titles(80))
 
 
+def test_names_have_room_before_all_columns_have(tmp_path: Path, command: Command) -> None:
+    import afterglow
+
+    name = "package.module.Class.method_of_it"
+    with afterglow.Tracer(tmp_path / "a.db") as tracer, tracer.span(name):
+        pass
+    output = command("report", str(tmp_path / "a.db"), columns=80).stdout
+    assert "Class.method_of_it" in output and "mean" in output and "min" not in output
+
+
 def test_without_a_terminal_there_are_no_colours(database: Path, command: Command) -> None:
     for words in (["report"], ["report", "--tree"], ["runs"], ["audit"], ["settings"]):
         assert "\x1b" not in command(*words).stdout

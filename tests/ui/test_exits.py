@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -81,6 +82,21 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
             process.stdout.close()
             assert process.stderr.read() == b""
             assert process.wait(60) == 141
+
+
+def test_a_reader_that_never_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the output waits in a buffer then, and would fail only when Python ends."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    record(tmp_path / "a.db", "first")
+    for words in (["report"], ["report", "--json"], ["runs"]):
+        end, start = os.pipe()
+        os.close(end)
+        result = subprocess.run(
+            [sys.executable, "-m", "afterglow", *words, str(tmp_path / "a.db")],
+            stdout=start, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        os.close(start)
+        assert (result.returncode, result.stderr) == (141, "")
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

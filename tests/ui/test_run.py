@@ -60,13 +60,18 @@ def test_a_module_is_run_as_python_does(child: Child, program: Path) -> None:
 
 
 def test_its_options_reach_the_recorder(child: Child, program: Path, tmp_path: Path) -> None:
-    words = ["--db", "other.db", "--run-id", "mine", "--service", "shop", "--exclude", "*.work"]
+    words = ["--db", "other.db", "--run-id", "mine", "--service", "shop", "--exclude", "helper"]
+    (tmp_path / "helper.py").write_text("def assist(): pass\n")
+    program.write_text("import helper\nhelper.assist()\n" + PROGRAM)
     assert child("run", *words, "--", "program.py").returncode == 7
+    assert set(recorded(child, "other.db")) == {"program.main", "program.work"}
     document = json.loads(child("report", "other.db", "--json").stdout)
     assert document["run"]["run_id"] == "mine"
     assert document["run"]["resource"]["service.name"] == "shop"
     assert document["run"]["argv"] == ["program.py"] and document["run"]["exit_status"] == 7
     assert not (tmp_path / "afterglow.db").exists()
+    child("run", "program.py")
+    assert set(recorded(child)) == {"helper.assist", "program.main", "program.work"}
 
 
 def test_counted_functions_are_listed_with_the_rule(child: Child, tmp_path: Path) -> None:
@@ -101,6 +106,20 @@ def test_what_cannot_be_run_is_said_in_one_line(
     assert result.returncode == status
     assert said in result.stderr and result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+def test_the_way_to_the_program_loads_neither_click_nor_rich() -> None:
+    code = (
+        "import sys\n"
+        "from afterglow.ui import cli, launch\n"
+        "from afterglow import wiring\n"
+        "from afterglow.instrument import runner\n"
+        "print({'click', 'rich', 'asyncio', 'multiprocessing'} & set(sys.modules))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "set()\n"
 
 
 def on_a_terminal(folder: Path, *words: str) -> str:

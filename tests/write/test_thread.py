@@ -37,8 +37,18 @@ class HangingSink(ListSink):
         super().write(batch)
 
 
+_before: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def remember_threads() -> None:
+    _before.clear()
+    _before.update(threading.enumerate())
+
+
 def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name == "afterglow-writer"]
+    """The threads that this test has begun, and that run."""
+    return [thread.name for thread in threading.enumerate() if thread not in _before]
 
 
 def test_the_thread_writes_and_ends_with_close(rig: Make) -> None:
@@ -206,19 +216,19 @@ def test_a_child_begins_with_nothing_and_writes_its_own(rig: Make) -> None:
 
     def child() -> None:
         one.writer.after_fork()
-        assert threads() == []
+        assert not one.writer._runs()
         assert one.ledger["recorded"] == 0
         one.put(2)  # the first span starts the thread
-        assert threads() == ["afterglow-writer"]
+        assert one.writer._runs()
         one.writer.close()
         assert [span.span_id for span in sink.spans] == [6, 7]
         assert one.ledger["written"] == 2
 
     one.writer.before_fork()
-    assert threads() == [], "nothing of ours runs while the process forks"
+    assert not one.writer._runs(), "nothing of ours runs while the process forks"
     assert in_child(child) == 0
     one.writer.after_fork_in_parent()
-    assert threads() == ["afterglow-writer"]
+    assert one.writer._runs()
     one.writer.close()
     assert [span.span_id for span in sink.spans] == [1, 2, 3, 4, 5]
 
@@ -231,7 +241,7 @@ def test_a_child_that_records_nothing_starts_no_thread(rig: Make) -> None:
     def child() -> None:
         one.writer.after_fork()
         assert one.writer.flush()
-        assert threads() == []
+        assert not one.writer._runs()
         one.writer.close()
         assert [batch.last for batch in sink.batches] == [True]
 
@@ -248,7 +258,7 @@ def test_a_child_of_a_closed_writer_is_closed(rig: Make) -> None:
         one.put(1)
         one.writer.close()
         assert one.ledger["dropped"] == {"closed": 1}
-        assert threads() == []
+        assert not one.writer._runs()
 
     assert in_child(child) == 0
 

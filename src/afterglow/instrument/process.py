@@ -21,7 +21,7 @@ from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any, Protocol
 
-from afterglow.instrument.carried import HIDDEN, Carried, child_environment, decoded
+from afterglow.instrument.carried import BOOT, HIDDEN, Carried, child_environment, decoded
 from afterglow.instrument.choose import Chooser
 from afterglow.instrument.hook import after_import, hook_loader
 from afterglow.instrument.script import script_path, take_over
@@ -106,7 +106,7 @@ class _Process:
             self._started()
         hook_loader(self._module_code)
         if script is not None:
-            take_over(script, self._script_code)
+            take_over(script, self._script_code, _forget_boot)
         for name in [name for name in self._on_load if name in sys.modules]:
             self._on_load.pop(name)()
         self._hide_modules(os.path.dirname(os.path.realpath(script)) if script else os.getcwd())
@@ -169,6 +169,7 @@ class _Process:
 
     def _module_code(self, name: str, path: str, loader: SourceFileLoader) -> CodeType | None:
         """For hook.py: a module's instrumented code, or None."""
+        _forget_boot()
         if name in self._on_load:
             self._on_load.pop(name)()
         is_main = name == f"{self._main_module}.__main__" or (
@@ -292,6 +293,13 @@ class _Process:
         if self._tracer is not None:
             self._tracer.close()
         close_run(self._carried, self._children.plain_spawn)
+
+
+def _forget_boot() -> None:
+    """Take our sitecustomize out of sys.modules, where the import of it has left it."""
+    module = sys.modules.get("sitecustomize")
+    if module is not None and (getattr(module, "__file__", None) or "").startswith(BOOT):
+        del sys.modules["sitecustomize"]
 
 
 def _module_after_m() -> str | None:

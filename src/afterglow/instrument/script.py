@@ -35,8 +35,13 @@ def script_path() -> str | None:
     return name
 
 
-def take_over(script: str, code_for: Callable[[str], CodeType | None]) -> None:
-    """Once Python asks for this script, run what `code_for(path)` gives, if it gives any."""
+def take_over(
+    script: str, code_for: Callable[[str], CodeType | None], before: Callable[[], None]
+) -> None:
+    """Once Python asks for this script, call `before` and run what `code_for(path)` gives.
+
+    Nothing is done where that gives no code.
+    """
     expected = script if os.path.isabs(script) else f"{os.getcwd()}/{script}"
     expected_code = code_for(expected)
     if expected_code is None:
@@ -50,6 +55,7 @@ def take_over(script: str, code_for: Callable[[str], CodeType | None]) -> None:
         if code is None:
             raise ImportError
         sys.path_hooks.remove(path_hook)
+        before()
         _offer(path, script, code)
         return _Claim()
 

@@ -83,7 +83,7 @@ def _assembled(parts: Iterable[Part]) -> Text:
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Leave it to the commands how to end; rich would exit with 1 here."""
-        return
+        raise BrokenPipeError
 
 
 class Screen:

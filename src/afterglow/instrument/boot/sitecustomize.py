@@ -13,6 +13,8 @@ loses the variables.
 import os
 import sys
 
+_OURS = sys.modules[__name__]
+
 
 def _leave_no_trace():
     """Take our variables and our folder away; what was carried, and the trace's variables."""
@@ -64,13 +66,13 @@ def _say_why():
 
 def _chain():
     """The sitecustomize that would have been."""
-    ours = sys.modules.pop("sitecustomize", None)
+    sys.modules.pop("sitecustomize", None)
     try:
         import sitecustomize  # noqa: F401
     except ImportError as error:
         if error.name != "sitecustomize":
             raise
-        sys.modules["sitecustomize"] = ours  # the import of ours, under way, looks for it
+        sys.modules["sitecustomize"] = _OURS  # the import of ours, under way, looks for it
 
 
 try:
