@@ -102,7 +102,8 @@ def test_a_module_finds_what_it_would(side: Side) -> None:
         "sys.excepthook = lambda *a: print('hook', a[0].__name__); {}['k']",
         "threading.Timer(0.2, f, ['later']).start()",
         "threading.Thread(target=lambda: 1 / 0, name='t').start()",
-        "def chained():\n    try: 1/0\n    except ZeroDivisionError as e: raise KeyError(1) from e\n"  # noqa: E501
+        "def chained():\n    try: 1/0\n"
+        "    except ZeroDivisionError as e: raise KeyError(1) from e\n"
         "chained()",
         "def recur(n):\n    return recur(n + 1)\nprint(deep(900))\n"
         + ("recur(0)" if sys.version_info >= (3, 12) else ""),

@@ -24,10 +24,9 @@ from typing import Any, Protocol, TypeVar
 from afterglow.clock import monotonic_ns
 from afterglow.ledger import Ledger
 from afterglow.model.clean import safe_str
-from afterglow.model.span import span_id_hex
 from afterglow.record.context import current
-from afterglow.record.core import Core
 from afterglow.record.span import Span
+from afterglow.record.span_model import SpanModel, core_of, keywords_of, text_of
 from afterglow.record.wrap import wrapped
 
 __all__ = ["Measurement", "Profiler", "ProfilerSpan", "SpanModel", "SpanTracer"]
@@ -82,7 +81,7 @@ class Profiler:
 
     def start(self, name: str, tags: Mapping[str, Any] | None = None) -> ProfilerSpan:
         """A span that begins now, to be ended by its `end()`, in any thread."""
-        return ProfilerSpan(self, self._begun(_text(name), **_keywords(tags)))
+        return ProfilerSpan(self, self._begun(text_of(name), **keywords_of(tags)))
 
     def flush(self) -> None:
         """Wait until all that ended before is written."""
@@ -97,7 +96,7 @@ class Profiler:
         return self._tracer.ledger()
 
     def _enter(self, name: str, tags: Mapping[str, Any] | None) -> ProfilerSpan:
-        live = self._tracer.span(name, **_keywords(tags))
+        live = self._tracer.span(name, **keywords_of(tags))
         live.__enter__()
         self._set_scope(live)
         return ProfilerSpan(self, live)
@@ -141,12 +140,12 @@ class ProfilerSpan:
         if status is not None:
             self._set_status(status)
         self._ended_ns = now_ns
-        core = _core(self._live)
+        core = core_of(self._live)
         if core is not None:
             core.finish(self._live, now_ns)
 
     def _set_status(self, status: str) -> None:
-        status = _text(status)
+        status = text_of(status)
         # "ok" is what a span without a status comes to, and costs nothing to write.
         if status != "ok" or self._status is not None:
             extra = self._live._extra()
@@ -159,99 +158,6 @@ class ProfilerSpan:
         self.annotate(error=safe_str(exception), error_type=type(exception).__name__)
         self._set_status("error")
         self._live.escaped(exception)
-
-
-class SpanModel:
-    """The span as values; times are float seconds since 1970, the duration in seconds.
-
-    `status`, `name` and `tags` may be set until the span ends.
-    """
-
-    __slots__ = ("_live", "_span")
-
-    def __init__(self, span: ProfilerSpan) -> None:
-        self._span = span
-        self._live = span._live
-
-    @property
-    def span_id(self) -> str:
-        return span_id_hex(self._live.span_id)
-
-    @property
-    def parent_id(self) -> str | None:
-        parent_id = getattr(self._live, "parent_id", 0)
-        return span_id_hex(parent_id) if parent_id else None
-
-    @property
-    def run_id(self) -> str:
-        return self._span.profiler.run_id
-
-    @property
-    def name(self) -> str:
-        return self._live.name
-
-    @name.setter
-    def name(self, name: str) -> None:
-        if self._span._ended_ns is None:
-            self._live.name = _text(name)
-
-    @property
-    def start_time(self) -> float:
-        return self._wall_s(self._start_ns)
-
-    @property
-    def end_time(self) -> float | None:
-        ended_ns = self._span._ended_ns
-        return None if ended_ns is None else self._wall_s(ended_ns)
-
-    @property
-    def duration(self) -> float | None:
-        ended_ns = self._span._ended_ns
-        return None if ended_ns is None else max(0, ended_ns - self._start_ns) / 1e9
-
-    @property
-    def tags(self) -> dict[str, Any]:
-        """The span's own tags while it runs, a copy once it has ended."""
-        tags = self._live.attributes
-        return tags if self._span._ended_ns is None else dict(tags)
-
-    @tags.setter
-    def tags(self, tags: Mapping[str, Any]) -> None:
-        if self._span._ended_ns is None:
-            own = self._live.attributes
-            own.clear()
-            own.update(_keywords(tags))
-
-    @property
-    def status(self) -> str:
-        """ "ok", "error", or whatever text the program set."""
-        return self._span._status or "ok"
-
-    @status.setter
-    def status(self, status: str) -> None:
-        self._span._set_status(status)
-
-    def model_dump(self) -> dict[str, Any]:
-        """All of it as a dict of plain values."""
-        return {name: getattr(self, name) for name in _FIELDS}
-
-    def __repr__(self) -> str:
-        return f"SpanModel({', '.join(f'{k}={v!r}' for k, v in self.model_dump().items())})"
-
-    @property
-    def _start_ns(self) -> int:
-        # A span that is not recorded has no start.
-        return getattr(self._live, "start_ns", 0)
-
-    def _wall_s(self, monotonic: int) -> float:
-        core = _core(self._live)
-        return (monotonic + (core.wall_offset_ns if core is not None else 0)) / 1e9
-
-
-_FIELDS = (
-    "span_id", "parent_id", "run_id", "name", "start_time", "end_time", "duration", "tags",
-    "status",
-)  # fmt: skip
 
 
 class Measurement:
@@ -328,7 +234,7 @@ class Measurement:
                 maker,
                 function,
                 lambda args, kwargs: _called(name, args),
-                _keywords(self._tags),
+                keywords_of(self._tags),
             )
         return self._function(function)
 
@@ -377,11 +283,6 @@ def _leave(span: ProfilerSpan, exception: BaseException | None, now_ns: int) -> 
         span._end(now_ns)
 
 
-def _core(live: Span) -> Core | None:
-    """None where recording is switched off: that span belongs to nobody."""
-    return getattr(live, "core", None)
-
-
 def _called(name: Name, *arguments: Any) -> str:
     """The name, asked for with these arguments if it is a function."""
     if callable(name):
@@ -389,18 +290,4 @@ def _called(name: Name, *arguments: Any) -> str:
             name = name(*arguments)
         except Exception:  # noqa: BLE001  recording never raises into the program
             return _UNKNOWN
-    return _text(name)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else safe_str(value)
-
-
-def _keywords(tags: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Tags as keyword arguments: whatever is no mapping is none, whatever is no text is made so."""
-    if not tags:
-        return {}
-    try:
-        return {_text(key): value for key, value in tags.items()}
-    except Exception:  # noqa: BLE001  recording never raises into the program
-        return {}
+    return text_of(name)
