@@ -182,3 +182,13 @@ def test_the_closing_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for nothing in (None, run_of(spans=0)):
         (line,) = closing_lines(path, nothing)
         assert "no span was recorded" in line
+
+
+def test_a_script_that_is_not_there_leaves_no_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "afterglow", "run", "nothing.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "can't open file" in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,8 @@ def become(carried: Carried, target: str, is_module: bool, arguments: Sequence[s
         # We need the environment to be heard; so nothing else may be in it.
         environment = {k: v for k, v in environment.items() if not k.startswith("PYTHON")}
     trace = {name: environment[name] for name in HIDDEN if name in environment}
-    environment |= child_environment(carried._replace(first=True), trace, environment)
+    if is_module or target == "-" or os.path.exists(target):  # else there is no run to record
+        environment |= child_environment(carried._replace(first=True), trace, environment)
     # A script whose name begins with a dash would be an option.
     file = f"./{target}" if target.startswith("-") and target != "-" else target
     program = ["-m", target] if is_module else [file]
