@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -64,12 +65,16 @@ class Children:
         own = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
         return {**own, **self._additions(own)}
 
-    def _with_list(self, plain: Callable[..., int]) -> Callable[..., int]:
+    def _with_list(self, plain: Callable[..., int]) -> Any:
         """The sixth argument is the environment: None, or a list of b"NAME=value"."""
 
-        @functools.wraps(plain)
+        @_in_place_of(plain)
         def fork_exec(*arguments: Any) -> int:
-            environment = arguments[5]
+            environment, preexec_fn = arguments[5], arguments[-2]
+            if environment is None and preexec_fn is not None:
+                with self._in_the_systems_environment():  # which preexec_fn may change
+                    forked: int = plain(*arguments)
+                    return forked
             if environment is None:
                 own: Mapping[str, str] = os.environ
             else:
@@ -82,10 +87,10 @@ class Children:
 
         return fork_exec
 
-    def _with_mapping(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+    def _with_mapping(self, plain: Callable[..., Any]) -> Any:
         """The third argument is the environment."""
 
-        @functools.wraps(plain)
+        @_in_place_of(plain)
         def spawn(path: Any, argv: Any, env: Any, **options: Any) -> Any:
             environment = os.environ if env is None else env  # None: from 3.13 on
             return plain(path, argv, self._extended(environment), **options)
@@ -95,12 +100,12 @@ class Children:
     def _follow_exec(self) -> None:
         plain = os.execve
 
-        @functools.wraps(plain)
+        @_in_place_of(plain)
         def execve(path: Any, argv: Any, env: Any) -> Any:
             self._before_exec(path)
             return plain(path, argv, self._extended(env))
 
-        @functools.wraps(os.execv)
+        @_in_place_of(os.execv)
         def execv(path: Any, argv: Any, /) -> Any:
             self._before_exec(path)
             return plain(path, argv, self._extended(os.environ))
@@ -111,26 +116,32 @@ class Children:
     def _follow_system(self) -> None:
         plain = os.system
 
-        @functools.wraps(plain)
+        @_in_place_of(plain)
         def system(command: Any) -> int:
-            added = self._additions(os.environ)
-            for name, value in added.items():  # C's own environment: not os.environ
-                os.putenv(name, value)
-            try:
+            with self._in_the_systems_environment():
                 return plain(command)
-            finally:
-                for name in added:
-                    if name in os.environ:
-                        os.putenv(name, os.environ[name])
-                    else:
-                        os.unsetenv(name)
 
         os.system = system
+
+    @contextmanager
+    def _in_the_systems_environment(self) -> Iterator[None]:
+        """Set what we add where C finds it, not in os.environ; for a moment."""
+        added = self._additions(os.environ)
+        for name, value in added.items():
+            os.putenv(name, value)
+        try:
+            yield
+        finally:
+            for name in added:
+                if name in os.environ:
+                    os.putenv(name, os.environ[name])
+                else:
+                    os.unsetenv(name)
 
     def _follow_exit(self) -> None:
         plain = os._exit
 
-        @functools.wraps(plain)
+        @_in_place_of(plain)
         def _exit(status: int) -> Any:
             self._leave(status)
             plain(status)
@@ -162,3 +173,15 @@ class Children:
             return status
 
         process.start, process._bootstrap = start, _bootstrap
+
+
+def _in_place_of(plain: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A function that looks like the builtin that it replaces."""
+
+    def dressed(function: Callable[..., Any]) -> Any:
+        wrapper: Any = functools.wraps(plain)(function)
+        del wrapper.__wrapped__
+        wrapper.__text_signature__ = plain.__text_signature__
+        return wrapper
+
+    return dressed

@@ -3,12 +3,12 @@
 Each function of the module, at any depth, becomes
 
     def f(...):                                 def g(...):  # a generator
-        "its docstring"                             with SITE.open() as .afterglow:
+        "its docstring"                             with SITE.opened() as .afterglow:
         if SITE.hot:                                    ... each yield: see generators.py ...
             SITE.calls += 1
             ... its body ...                    lambda x: <expression> if SITE.hot and SITE.add()
-        else:                                       else SITE.done(SITE.open(), <expression>)
-            with SITE.open():
+        else:                                       else SITE.done(SITE.opened(), <expression>)
+            with SITE.opened():
                 ... its body ...
 
 where SITE stands for a constant, so there is no name that the program could see or change, no
@@ -87,7 +87,7 @@ class _Rewriter(ast.NodeTransformer):
             return node  # a generator without statements: there is no place for a `with`
         build = Builder(node.body)
         site = build.site("lambda")
-        recorded = build.call(site, "done", build.call(site, "open"), node.body)
+        recorded = build.call(site, "done", build.call(site, "opened"), node.body)
         if not shape.twice:
             node.body = recorded
             return node
@@ -116,7 +116,7 @@ def _rewrite_function(node: _Function) -> None:
     if kind == "generator":
         recorded = rewrite_yields(body, copied=shape.twice)
         name = build.place(ast.Name(SPAN_NAME, ast.Store()))
-    block = build.with_(build.call(site, "open"), recorded, name)
+    block = build.with_(build.call(site, "opened"), recorded, name)
     if shape.twice:
         calls = build.place(ast.Attribute(site, "calls", ast.Store()))
         count = build.place(ast.AugAssign(calls, ast.Add(), build.constant(1)))

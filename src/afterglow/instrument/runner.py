@@ -6,7 +6,7 @@ imitated. What traces it comes in through the environment (carried.py, boot/site
 """
 
 # Paths as Python's own start treats them; pathlib would change some.
-# ruff: noqa: PTH109, PTH112, PTH120
+# ruff: noqa: PTH109, PTH110, PTH112, PTH120
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ the program has no name for it. The code reads these attributes, and only these:
     hot      true once calls are counted instead of recorded
     calls    how many were counted; `calls += 1` in the function itself is the whole cost
     add      the same count for lambdas, in which no assignment can stand
-    open     () -> what `with` enters, in a call that is recorded
-    done     (what open gave, value) -> value: the end of a lambda's call
+    opened   () -> what `with` enters, in a call that is recorded
+    done     (what opened gave, value) -> value: the end of a lambda's call
 
 A store into a slot between a load from it and nothing else is atomic under the interpreter lock
 (3.11 to 3.13 look for other threads at jumps backwards and at calls only), so no count is lost.
@@ -82,13 +82,13 @@ class Site:
         "looked_at",
         "looked_ns",
         "name",
-        "open",
+        "opened",
         "step_at",
         "step_ns",
         "steps",
     )
 
-    open: Callable[[], Any]
+    opened: Callable[[], Any]
     done: Callable[[Any, Any], Any]
     add: Callable[[], int]
 
@@ -115,8 +115,8 @@ class Site:
         return self.calls + int(repr(self._counter)[6:-1]) - 1  # repr is "count(5)"
 
     def collapse(self) -> None:
-        """From now on count: the code does it itself, or what stands in `open` does."""
-        self.open = self._count  # first: a lambda's code reads `done` before it
+        """From now on count: the code does it itself, or what stands in `opened` does."""
+        self.opened = self._count  # first: a lambda's code reads `done` before it
         self.done = {}.get  # (key, value) -> value, for there is no such key
         self.hot = True
 
@@ -188,7 +188,7 @@ class Spans:
         site = Site(name, self._rule.step)
         attributes = {"code.file.path": path, "code.line.number": line}
         site.light = kind == "whole"
-        site.open, site.done = self._open[kind](site, attributes)
+        site.opened, site.done = self._open[kind](site, attributes)
         self._sites.append(site)
         return site
 

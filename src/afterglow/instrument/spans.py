@@ -36,8 +36,12 @@ def make_openers(live: type[Span], look: Look, look_at_steps: Look) -> dict[str,
         """End the spans that the recursion limit kept from ending in full."""
         while late:
             span, end_ns = late.pop()
-            span.error("RecursionError")
-            span.core.finish(span, end_ns)
+            try:
+                span.error("RecursionError")
+                span.core.finish(span, end_ns)
+            except RecursionError:
+                late.append((span, end_ns))
+                return
 
     class MeasuredSpan(base):  # type: ignore[misc]
         """A span that tells its site how long it took."""
@@ -62,10 +66,10 @@ def make_openers(live: type[Span], look: Look, look_at_steps: Look) -> dict[str,
             try:
                 if exception is None or isinstance(exception, _CONTROL):
                     leave(self, None, None, None)
-                    if late:
-                        leave_late()
                 else:
                     leave(self, exc_type, exception, traceback)
+                if late:
+                    leave_late()
             except RecursionError:
                 # No room for a call: what ends next, further up, ends this one, too.
                 late.append((self, end_ns))
