@@ -7,12 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 import afterglow
+from afterglow.config import RunConfig
+from afterglow.instrument.compiling import code_of_source
+from afterglow.instrument.site import Rule, Spans
 from afterglow.model.span import Span
+from afterglow.record.context import current
+from tests.conftest import Recording
 
 TIMEOUT_S = 60
 
@@ -119,3 +124,50 @@ def program(side: Side) -> Callable[[str], Side]:
         return side
 
     return write
+
+
+class Loaded:
+    """A module `m` with its functions instrumented; attributes are the module's names."""
+
+    def __init__(self, recording: Recording, source: str, **settings: Any) -> None:
+        self.recording = recording
+        self.spans_made = Spans(recording.tracer, Rule(RunConfig(**settings)))
+        make = self.spans_made
+        code = code_of_source(source, "m.py", lambda k, q, p, n: make.site(k, f"m.{q}", p, n))
+        self.names: dict[str, Any] = {"__name__": "m"}
+        exec(code, self.names)
+
+    def __getattr__(self, name: str) -> Any:
+        return self.names[name]
+
+    def spans(self) -> list[Span]:
+        assert current.get() is None, "a span is left current"
+        return self.recording.spans()
+
+    def edges(self) -> list[tuple[str, str | None]]:
+        """(name, parent's name), without the module, in the order of the ends."""
+        spans = self.spans()
+        names = {span.span_id: span.name[2:] for span in spans}
+        return [(span.name[2:], names.get(span.parent_span_id)) for span in spans]
+
+
+Load = Callable[..., Loaded]
+
+
+@pytest.fixture
+def load(recording: Recording) -> Iterator[Load]:
+    yield lambda source, **settings: Loaded(recording, source, **settings)
+
+
+@pytest.fixture(params=[False, True], ids=["recorded", "counted"])
+def load_hot(request: pytest.FixtureRequest, recording: Recording) -> Load:
+    """Code in both its states: what it does must be the same."""
+
+    def load(source: str) -> Loaded:
+        loaded = Loaded(recording, source)
+        if request.param:
+            for site in loaded.spans_made._sites:
+                site.collapse()
+        return loaded
+
+    return load

@@ -6,66 +6,12 @@ import asyncio
 import contextlib
 import gc
 import inspect
-import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from afterglow.config import RunConfig
-from afterglow.instrument.compiling import code_of_source
-from afterglow.instrument.site import Rule, Spans
-from afterglow.model.span import Span
 from afterglow.record.context import current
-from tests.conftest import Recording
-
-
-class Loaded:
-    """A module `m` with its functions instrumented; attributes are the module's names."""
-
-    def __init__(self, recording: Recording, source: str, **settings: Any) -> None:
-        self.recording = recording
-        self.spans_made = Spans(recording.tracer, Rule(RunConfig(**settings)))
-        make = self.spans_made
-        code = code_of_source(source, "m.py", lambda k, q, p, n: make.site(k, f"m.{q}", p, n))
-        self.names: dict[str, Any] = {"__name__": "m"}
-        exec(code, self.names)
-
-    def __getattr__(self, name: str) -> Any:
-        return self.names[name]
-
-    def spans(self) -> list[Span]:
-        assert current.get() is None, "a span is left current"
-        return self.recording.spans()
-
-    def edges(self) -> list[tuple[str, str | None]]:
-        """(name, parent's name), without the module, in the order of the ends."""
-        spans = self.spans()
-        names = {span.span_id: span.name[2:] for span in spans}
-        return [(span.name[2:], names.get(span.parent_span_id)) for span in spans]
-
-
-Load = Callable[..., Loaded]
-
-
-@pytest.fixture
-def load(recording: Recording) -> Iterator[Load]:
-    yield lambda source, **settings: Loaded(recording, source, **settings)
-
-
-@pytest.fixture(params=[False, True], ids=["recorded", "counted"])
-def load_hot(request: pytest.FixtureRequest, recording: Recording) -> Load:
-    """Code in both its states: what it does must be the same."""
-
-    def load(source: str) -> Loaded:
-        loaded = Loaded(recording, source)
-        if request.param:
-            for site in loaded.spans_made._sites:
-                site.collapse()
-        return loaded
-
-    return load
-
+from tests.instrument.conftest import Load
 
 # --- what is recorded -----------------------------------------------------------------------
 
@@ -343,72 +289,3 @@ def test_code_that_is_sent_elsewhere_counts_there(load: Load) -> None:
     copy = pickle.loads(pickle.dumps(site))
     assert copy.hot
     assert copy.name == "m.f"
-
-
-# --- counts -----------------------------------------------------------------------------------
-
-
-def test_short_functions_called_often_become_counts(load: Load) -> None:
-    loaded = load(
-        "def short(x): return x\n"
-        "def with_inner(x):\n"
-        "    def inner(): return x\n"
-        "    return inner()\n"
-        "def all():\n"
-        "    key = lambda x: -x\n"
-        "    for i in range(3000): short(i); with_inner(i); key(i); (lambda: lambda: 1)()\n"
-        "def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
-    )
-    loaded.all()
-    assert loaded.fib(20) == 6765
-    recorded: dict[str, int] = {}
-    for span in loaded.spans():
-        recorded[span.name] = recorded.get(span.name, 0) + 1
-    counts = loaded.spans_made.counts()
-    calls = {name: recorded[name] + counts.get(name, 0) for name in recorded}
-    assert calls == {
-        "m.short": 3000,
-        "m.with_inner": 3000,
-        "m.with_inner.<locals>.inner": 3000,
-        "m.all.<locals>.<lambda>": 6000,
-        "m.all": 1,
-        "m.fib": 21891,
-    }
-    assert max(recorded.values()) <= 2 * 1_000 + 100
-    assert "m.all" not in counts
-
-
-def test_no_collapse_records_every_call(load: Load) -> None:
-    loaded = load("def short(): pass\n", collapse=False)
-    for _ in range(5_000):
-        loaded.short()
-    assert len(loaded.spans()) == 5_000
-    assert loaded.spans_made.counts() == {}
-
-
-def test_counts_lose_nothing_beside_threads(load: Load) -> None:
-    import threading
-
-    loaded = load("def short(): pass\ndef many():\n    for i in range(20_000): short()\n")
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=loaded.many) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    recorded = sum(span.name == "m.short" for span in loaded.spans())
-    assert recorded + loaded.spans_made.counts()["m.short"] == 8 * 20_000
-
-
-def test_the_rule() -> None:
-    rule = Rule(RunConfig(collapse_calls=1_000, collapse_below_us=20))
-    us = 1_000
-    assert rule.collapses(1_000, 10**9, 1_000, 19 * us * 1_000)
-    assert not rule.collapses(1_000, 10**9, 1_000, 21 * us * 1_000)
-    # A recursion: none has ended, but they follow each other too fast.
-    assert rule.collapses(1_000, 1_000 * 3 * us, 0, 0)
-    assert not rule.collapses(1_000, 1_000 * 5 * us, 0, 0)
