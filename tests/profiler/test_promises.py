@@ -6,7 +6,6 @@ import sqlite3
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,33 +13,8 @@ import afterglow
 from afterglow.ports import SpanBatch
 from afterglow.record.profiler import Profiler
 from afterglow.testing import ListSink
+from tests.counting_lock import CountingLock
 from tests.profiler.conftest import Bench, make_beaver_file
-
-
-class CountingLock:
-    """A lock that remembers which threads acquired it."""
-
-    acquired_by: list[int] = []  # noqa: RUF012  shared by all of them on purpose
-    real = threading.Lock
-
-    def __init__(self) -> None:
-        self._lock = self.real()
-
-    def acquire(self, *arguments: Any, **keywords: Any) -> bool:
-        self.acquired_by.append(threading.get_ident())
-        return self._lock.acquire(*arguments, **keywords)
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def locked(self) -> bool:
-        return self._lock.locked()
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class Audit:

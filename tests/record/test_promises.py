@@ -17,6 +17,7 @@ import pytest
 
 import afterglow
 from afterglow.testing import ListSink
+from tests.counting_lock import CountingLock
 
 #: What the hot path may call in C. Nothing in it can block.
 ALLOWED = {
@@ -37,32 +38,6 @@ ALLOWED = {
     "update",  # dict.update: Span.set
     "copy",
 }
-
-
-class CountingLock:
-    """A lock that remembers which threads acquired it."""
-
-    acquired_by: list[int] = []  # noqa: RUF012  shared by all of them on purpose
-    real = threading.Lock
-
-    def __init__(self) -> None:
-        self._lock = self.real()
-
-    def acquire(self, *args: Any, **kwargs: Any) -> bool:
-        self.acquired_by.append(threading.get_ident())
-        return self._lock.acquire(*args, **kwargs)
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def locked(self) -> bool:
-        return self._lock.locked()
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 def workload(tracer: afterglow.Tracer) -> None:

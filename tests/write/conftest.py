@@ -9,11 +9,12 @@ import pytest
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.config import RecordConfig, WriteConfig
+from afterglow.errors import UnencodableError
 from afterglow.handover import Handover
 from afterglow.ledger import balanced
-from afterglow.model.flat import Extra, Flat
+from afterglow.model.flat import SPAN_ID, WIDTH, Extra, Flat
 from afterglow.model.run import Process
-from afterglow.ports import SpanSink
+from afterglow.ports import SpanBatch, SpanSink
 from afterglow.testing import ListSink, ManualClock
 from afterglow.write.writer import Writer
 
@@ -103,3 +104,26 @@ def rig() -> Iterator[Callable[..., Any]]:
         if isinstance(one.clock, SystemClock):
             one.writer.close()
         assert balanced(one.ledger)
+
+
+Make = Callable[..., Rig]
+
+
+def span_ids(sink: ListSink) -> list[int]:
+    return [span.span_id for span in sink.spans]
+
+
+class PickySink(ListSink):
+    """Cannot encode spans of some ids, whatever is done to them; counts what it is asked."""
+
+    def __init__(self, *guilty: int, error: Callable[[], Exception] | None = None) -> None:
+        super().__init__()
+        self.guilty = set(guilty)
+        self.asked = 0
+        self._error = error or (lambda: UnencodableError("not this one"))
+
+    def write(self, batch: SpanBatch) -> None:
+        self.asked += 1
+        if self.guilty & set(batch.flat[SPAN_ID::WIDTH]):
+            raise self._error()
+        super().write(batch)

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from afterglow.errors import UnencodableError
 from afterglow.ledger import balanced
-from afterglow.model.flat import ATTRIBUTES, SPAN_ID, WIDTH
-from afterglow.ports import SpanBatch
+from afterglow.model.flat import ATTRIBUTES
 from afterglow.testing import ListSink
 from afterglow.write.state import MAX_OPEN
-from tests.write.conftest import Rig, record
-
-Make = Callable[..., Rig]
-
-
-def span_ids(sink: ListSink) -> list[int]:
-    return [span.span_id for span in sink.spans]
-
-
-class PickySink(ListSink):
-    """Cannot encode spans of some ids, whatever is done to them; counts what it is asked."""
-
-    def __init__(self, *guilty: int, error: Callable[[], Exception] | None = None) -> None:
-        super().__init__()
-        self.guilty = set(guilty)
-        self.asked = 0
-        self._error = error or (lambda: UnencodableError("not this one"))
-
-    def write(self, batch: SpanBatch) -> None:
-        self.asked += 1
-        if self.guilty & set(batch.flat[SPAN_ID::WIDTH]):
-            raise self._error()
-        super().write(batch)
-
+from tests.write.conftest import Make, record, span_ids
 
 # --- when -----------------------------------------------------------------------------------
 

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 import pytest
 
 from afterglow.errors import SinkError, SinkUnavailableError, UnencodableError
 from afterglow.ledger import balanced
-from afterglow.model.flat import SPAN_ID, WIDTH
+from afterglow.model.flat import WIDTH
 from afterglow.ports import SpanBatch
 from afterglow.testing import FailingSink, ListSink
-from tests.write.conftest import PROCESS, Rig, record
-
-Make = Callable[..., Rig]
-
-
-def span_ids(sink: ListSink) -> list[int]:
-    return [span.span_id for span in sink.spans]
-
-
-class PickySink(ListSink):
-    """Cannot encode spans of some ids, whatever is done to them; counts what it is asked."""
-
-    def __init__(self, *guilty: int, error: Callable[[], Exception] | None = None) -> None:
-        super().__init__()
-        self.guilty = set(guilty)
-        self.asked = 0
-        self._error = error or (lambda: UnencodableError("not this one"))
-
-    def write(self, batch: SpanBatch) -> None:
-        self.asked += 1
-        if self.guilty & set(batch.flat[SPAN_ID::WIDTH]):
-            raise self._error()
-        super().write(batch)
-
+from tests.write.conftest import PROCESS, Make, PickySink, record, span_ids
 
 # --- what goes wrong ---------------------------------------------------------------------------
 
