@@ -1,0 +1,1 @@
+"""The trace store: entries that fade unless they are used."""
