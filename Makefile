@@ -36,7 +36,7 @@ bench: ## the benchmarks beside their peers (ARGS="--quick", "--only caller"; se
 soak: ## the long tests: fifty kill -9, a hundred overloads
 	@$(PYTHON3) scripts/run_tests.py --soak --pythons "$(PYTHONS)" -- $(ARGS)
 
-docs: ## generate docs/settings.md from config.py
+docs: ## generate docs/settings.md from config/
 	@python=$(NEWEST) && $$python scripts/settings_doc.py
 
 lock: ## bring constraints.txt up to date with pyproject.toml

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from config.py; `--check` only says whether it is up to date."""
+"""Write docs/settings.md from config/; `--check` only says whether it is up to date."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-Generated from `src/afterglow/config.py` by `make docs`; change it there.
+Generated from `src/afterglow/config/` by `make docs`; change it there.
 
 A value comes from, in this order: the keyword of the constructor (or the option of the command
 line), the environment variables in the order they are listed, the default. An empty variable
@@ -71,7 +71,7 @@ def main() -> None:
     wanted = page()
     if "--check" in sys.argv[1:]:
         if not PAGE.exists() or PAGE.read_text() != wanted:
-            sys.exit("docs/settings.md is not what config.py says: run `make docs`")
+            sys.exit("docs/settings.md is not what config/ says: run `make docs`")
         return
     PAGE.write_text(wanted)
 

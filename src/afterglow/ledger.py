@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from typing import Final, Literal, TypedDict, get_args
 
 __all__ = [
+    "BUFFER_DROP_REASONS",
     "CHANGE_KINDS",
     "DROP_REASONS",
     "NOT_RECORDED_REASONS",
+    "BufferDropReason",
     "Change",
     "DropReason",
     "Ledger",
@@ -48,8 +50,17 @@ Change = Literal[
     "names_changed",  # names that were no str, or held what UTF-8 cannot
 ]
 
+BufferDropReason = Literal[
+    "duplicate",  # the same span of the same trace was taken in before
+    "invalid_id",  # a trace id that is not 16 bytes, or a span id that is not 8
+    "too_large",  # one payload above max_span_bytes
+    "expired",  # nobody flushed for ttl_s, and Redis let it go
+    "sink_refused",  # the sink said that it will never take it
+]
+
 DROP_REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
 NOT_RECORDED_REASONS: Final[tuple[NotRecordedReason, ...]] = get_args(NotRecordedReason)
+BUFFER_DROP_REASONS: Final[tuple[BufferDropReason, ...]] = get_args(BufferDropReason)
 CHANGE_KINDS: Final[tuple[Change, ...]] = get_args(Change)
 
 

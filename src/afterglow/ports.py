@@ -1,11 +1,13 @@
 """The seams: who may block, who retries, and what close promises.
 
-SpanSink      where the writer puts batches of finished spans (a journal, a list, OTLP ...)
+SpanSink       where the writer puts batches of finished spans (a journal, a list, OTLP ...)
+SegmentBuffer  where collectors add spans and flushers take segments (memory, Redis)
+SegmentSink    where flushers put segments (the store, OTLP, Kafka ...)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -13,9 +15,10 @@ import msgspec
 from afterglow.ledger import Ledger
 from afterglow.model.flat import WIDTH, Flat, spans_of
 from afterglow.model.run import Process
+from afterglow.model.segment import AddResult, BufferBooks, BufferedSpan, SegmentPart
 from afterglow.model.span import Span
 
-__all__ = ["SpanBatch", "SpanSink"]
+__all__ = ["SegmentBuffer", "SegmentSink", "SpanBatch", "SpanSink"]
 
 
 class SpanBatch(msgspec.Struct, frozen=True):
@@ -88,3 +91,76 @@ class SpanSink(Protocol):
     def counters(self) -> Mapping[str, Any]:
         """What the sink counts on its own (bytes, files, spans lost to a limit)."""
         ...
+
+
+class SegmentBuffer(Protocol):
+    """Holds spans until their trees are there, then hands each tree on.
+
+    Any number of threads and processes may add and take at once. Time is the caller's:
+    `now_ns` is ns since 1970, and a backlog may be replayed by the time of its messages.
+    Order, batching and repeats of what is added do not matter to what comes out, once
+    addenda are merged. Delivery is at least once, with message ids that do not change.
+    """
+
+    def add(self, spans: Sequence[BufferedSpan], now_ns: int) -> AddResult:
+        """Take spans in. May block for the buffer's timeout; refuses rather than waits longer.
+
+        When it returns, accepted spans survive what the buffer promises to survive. A refusal is
+        a value, and the same call may be repeated. Raises nothing for what a sender did wrong.
+        """
+        ...
+
+    def take_due(
+        self,
+        now_ns: int,
+        *,
+        owner: str,
+        shards: Collection[int] | None = None,
+        max_segments: int = 1_000,
+        max_bytes: int = 32 << 20,
+    ) -> Iterator[list[SegmentPart]]:
+        """Pages of parts that are due, each of about `max_bytes` of payload at most.
+
+        At most `max_segments` segments in all, but for the rest of a trace of which one is taken;
+        `shards` None is all of them. What is taken is leased to `owner` for `lease_s`: it is
+        delivered again, the same, when it was neither acknowledged nor released by then. The
+        parts of one segment come in order. Acknowledge a page before asking for the next, or
+        later; leaving the iterator early leaves what it took leased.
+        """
+        ...
+
+    def acknowledge(self, parts: Sequence[SegmentPart]) -> int:
+        """These parts are safe elsewhere: forget them. Returns how many were still ours.
+
+        Parts whose fence is no longer valid (somebody else took them over) are left alone.
+        """
+        ...
+
+    def release(self, parts: Sequence[SegmentPart]) -> None:
+        """Give leased parts back: they are due again at once, for anybody."""
+        ...
+
+    def ledger(self) -> BufferBooks:
+        """The books of everything that shares this buffer."""
+        ...
+
+    def close(self) -> None:
+        """Give connections back; what is held stays, where the buffer outlives the process."""
+        ...
+
+
+class SegmentSink(Protocol):
+    """Takes pages of segment parts from one flusher; never called by two threads at once.
+
+    `write` may block; when it returns, the parts survive the death of this process. It may
+    be given the same message ids again and keeps one of each, or says in its docstring that it
+    does not. It raises SinkUnavailableError where the same page may succeed later (the flusher
+    waits and tries again), and SinkError where it never will (the flusher counts the spans as
+    dropped, `sink_refused`). A page that `write` raised for may be half there.
+
+    `close` releases what the sink holds, and may be called twice.
+    """
+
+    def write(self, parts: Sequence[SegmentPart]) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,36 @@
+"""Every setting once: default, unit, reason, environment names, limits.
+
+A room's settings are one frozen class. A value comes from, in this order: the argument, the
+environment (`AFTERGLOW_...`, then the `OTEL_...` name where the OpenTelemetry specification
+has one), the default. `docs/settings.md` is generated from these files.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from afterglow.config.buffer import BufferConfig
+from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
+from afterglow.config.setting import Setting, described, load, room_fields
+
+__all__ = [
+    "ROOMS",
+    "BufferConfig",
+    "JournalConfig",
+    "Overflow",
+    "RecordConfig",
+    "RunConfig",
+    "Setting",
+    "WriteConfig",
+    "described",
+    "load",
+    "room_fields",
+]
+
+ROOMS: tuple[type[msgspec.Struct], ...] = (
+    RecordConfig,
+    WriteConfig,
+    JournalConfig,
+    RunConfig,
+    BufferConfig,
+)
