@@ -1,14 +1,23 @@
 """The seam between a trace store and the database that keeps its entries.
 
-A back end belongs to one partition. Its methods may be called from several threads at once and
-may block; each that writes is one transaction (or several, where it says so) which is there
-when the method returns. Raises StoreError, with one line that says what to do.
+A back end belongs to one partition of a database. Its methods may be called from several
+threads at once and may block; each that writes is one transaction (or several, where it says
+so) which is there when the method returns, and waits for other writers rather than fails.
+Raises StoreError, with one line that says what to do; whatever it raised for did not happen,
+or did so in whole. Anything else that `apply` raises is about a value in what it was given: the
+store then finds out which, sets it aside, and writes the rest.
+
+Who owns what: the store decides everything that a rule of keep/decay.py decides, but for two
+things that only a transaction can know: that two entries link (at 3 co-activations, neither
+with 20 links already), and how many ticks are due. Texts may hold any character but lone
+surrogates; ids, kinds and partitions hold no NUL either. Integers are within 64 bits, floats
+are finite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -16,7 +25,10 @@ from afterglow.keep.entry import Links, Moment, Record
 from afterglow.keep.profile import QuotaPolicy
 
 __all__ = [
+    "LINK_AT",
+    "MOST_LINKS",
     "Backend",
+    "Bond",
     "Candidate",
     "Changes",
     "Coactivation",
@@ -30,31 +42,45 @@ __all__ = [
     "Written",
 ]
 
-#: Called inside the transaction that removes entries, with its connection and their ids.
+#: Co-activations at which two entries link, and the most links that an entry has.
+LINK_AT: Final = 3
+MOST_LINKS: Final = 20
+
+#: Called inside a transaction that removes entries (deleted, pruned, evicted or erased; not for
+#: what a fresh Put replaces), with its connection and their ids. A back end takes it when built.
 OnRemoved = Callable[[Any, Sequence[str]], None]
 
 
 class Put(msgspec.Struct, frozen=True):
-    """Keep this record whole. `fresh`: whatever was there under its id goes first, with links."""
+    """Keep this record whole. `fresh`: whatever was there under its id goes first, with its
+    links; its children lose their parent. Else links and children stay."""
 
     record: Record
     fresh: bool = False
 
 
 class Coactivation(msgspec.Struct, frozen=True):
-    """Two entries (a < b) were active together `times` more; link them if the rule allows."""
+    """Two entries (a < b) were active together `times` more.
+
+    `link`: None links them if the count is now LINK_AT or more and both have room; True if both
+    have room, for the store saw that; False not at all, for the store saw a full one. Linked
+    ones stay linked. If either entry is not there, nothing happens (counted as missing).
+    """
 
     a: str
     b: str
     times: int
+    link: bool | None = None
 
 
 class Changes(msgspec.Struct, frozen=True):
     """What one transaction of a flush writes, in this order."""
 
+    #: Removed with their links; children lose their parent. Not there: nothing happens.
     gone: Sequence[str] = ()
     puts: Sequence[Put] = ()
-    #: Only reinforced: six columns of a row that is there. One that is not there stays away.
+    #: Only reinforced: anchor, anchor_tick, prune_tick, last_reinforced, reinforcement_count,
+    #: and peak_strength (the greater stays) of a row. One that is not there stays away (missing).
     touched: Sequence[Record] = ()
     links: Sequence[Coactivation] = ()
     #: Entries newly stored, for time by volume.
@@ -62,13 +88,18 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct):
-    """What a transaction came to; `missing` counts touched entries that others removed."""
+    """What a transaction came to, and where decay stands after it.
+
+    `rows` counts rows of any table that were inserted, changed or deleted; `missing` touched
+    entries and links that came to nothing because somebody removed the entry.
+    """
 
     rows: int = 0
     entries: int = 0
     links: int = 0
     tombstones: int = 0
     missing: int = 0
+    moment: Moment = Moment()
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -106,6 +137,16 @@ class Pair(msgspec.Struct, frozen=True):
     linked: bool
 
 
+class Bond(msgspec.Struct, frozen=True):
+    """What there is between two entries; `a_linked` and `b_linked` are the ids that each is
+    linked with, None where there is no such entry."""
+
+    count: int = 0
+    linked: bool = False
+    a_linked: tuple[str, ...] | None = None
+    b_linked: tuple[str, ...] | None = None
+
+
 class Totals(msgspec.Struct, frozen=True):
     """What the partition holds; kept up with each change, so asking costs one row."""
 
@@ -133,20 +174,34 @@ class Cycle(msgspec.Struct, frozen=True):
 
 
 class Backend(Protocol):
-    """See the module. Ids that are not there are left out of answers, never an error."""
+    """See the module. Ids that are not there are left out of answers, never an error.
+
+    The partition's row (Totals) is made by the first write, with `ticked_at` = its `now_ns`;
+    before that, reading finds nothing and an empty Totals.
+    """
 
     partition: str
 
     def read(self, ids: Sequence[str], *, links: bool) -> Found:
-        """Records by id, and their links and children if `links`."""
+        """Records by id, and (if `links`) links and children of these ids, sorted by id.
+
+        Links and children are given also for ids without a record, if there are any.
+        """
         ...
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """Which of these ids are there."""
         ...
 
-    def candidates(self, selection: Selection) -> Iterator[tuple[Moment, list[Candidate]]]:
-        """All that match, in portions, from one snapshot."""
+    def candidates(
+        self, selection: Selection, at_least: float = 0.0
+    ) -> Iterator[tuple[Moment, list[Candidate]]]:
+        """All that match, in portions, from one snapshot. May leave out what is weaker than
+        `at_least`, such as entries whose anchor is."""
+        ...
+
+    def bond(self, a: str, b: str) -> Bond:
+        """What there is between two entries."""
         ...
 
     def pairs(self, trace_id: str) -> list[Pair]:
@@ -154,26 +209,41 @@ class Backend(Protocol):
         ...
 
     def apply(self, changes: Changes, now_ns: int) -> Written:
-        """One transaction."""
+        """One transaction, with the totals."""
         ...
 
     def totals(self) -> Totals:
         """One row."""
         ...
 
+    def partitions(self) -> list[str]:
+        """The partitions of this database that hold anything."""
+        ...
+
     def advance(self, due: Callable[[Totals], tuple[int, int, int]], now_ns: int) -> Cycle:
         """Advance the tick as `due(totals)` says: ticks, the new `ticked_at`, and the new
-        `ingested`; then remove what is due, a portion a transaction."""
+        `ingested`, in one transaction (locked from reading to writing); then remove what has a
+        prune_tick <= the tick, a portion a transaction; then keep the summary.
+
+        At most one row is written where nothing is removed, `moment.advanced_at` being `now_ns`
+        where there were ticks. `decayed` are the fading ones that remain (0 without ticks).
+        """
         ...
 
     def evict(
         self, entries: int, payload_bytes: int, policy: QuotaPolicy, protected: Sequence[str]
     ) -> list[str]:
-        """Remove as many as it takes to free so much, and no more; their ids."""
+        """Remove, in the order of `policy`, as many as it takes to free so many entries and so
+        many bytes, and no more; never of a protected kind. Their ids.
+
+        lru: by last_reinforced; lowest_confidence: by confidence, then last_reinforced; soonest:
+        by prune_tick (None last), then last_reinforced. Smallest first, ties by trace_id.
+        """
         ...
 
-    def erase(self, selection: Selection) -> int:
-        """Remove all that match, a portion a transaction; how many."""
+    def erase(self, selection: Selection, partition: str | None = None) -> int:
+        """Remove all that match, a portion a transaction; how many. `partition` names another
+        one of the same database."""
         ...
 
     def tiers(self, bounds: Sequence[int], now_ns: int) -> tuple[list[int], int]:
@@ -182,11 +252,16 @@ class Backend(Protocol):
         ...
 
     def export(self) -> Iterator[list[Record] | list[Pair]]:
-        """Everything, from one snapshot: portions of records, then of pairs (each once)."""
+        """Everything, from one snapshot: portions of records, then of pairs (each once, a < b)."""
         ...
 
-    def replace(self, content: Iterator[list[Record] | list[Pair]], moment: Moment) -> int:
-        """All that is there goes and this comes, in one transaction; how many records came."""
+    def replace(
+        self, content: Iterator[list[Record] | list[Pair]], moment: Moment, now_ns: int
+    ) -> int:
+        """All that is there goes and this comes, in one transaction; how many records came.
+
+        What `content` raises comes out, and nothing has changed.
+        """
         ...
 
     def close(self) -> None:

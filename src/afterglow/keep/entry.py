@@ -66,10 +66,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """Where a partition's decay stands: the tick, and when it was last advanced (ns)."""
+    """Where a partition's decay stands. Times are ns since 1970.
+
+    Ticks of wall time are counted from `ticked_at`; `advanced_at` is when the tick last moved.
+    """
 
     tick: int = 0
     ticked_at: int = 0
+    advanced_at: int = 0
 
 
 class Links(msgspec.Struct, frozen=True):
@@ -148,7 +152,7 @@ def entry_of(record: Record, partition: str, moment: Moment, links: Links, now_n
         source_id=record.source_id,
         created_at=record.created_at,
         last_reinforced=record.last_reinforced,
-        last_decayed=moment.ticked_at if decayed else None,
+        last_decayed=moment.advanced_at if decayed else None,
         reinforcement_count=record.reinforcement_count,
         tier=tier(strength, (now_ns - record.last_reinforced) / 1e9),
         associated=links.associated,
