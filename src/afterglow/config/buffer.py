@@ -74,7 +74,7 @@ class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_segment_bytes: Annotated[
         int,
         Setting(
-            "bytes of payload",
+            "bytes",
             "A larger segment goes out in numbered parts; a larger span goes alone.",
             ("AFTERGLOW_BUFFER_MAX_SEGMENT_BYTES",),
             1 * _KIB,
@@ -94,7 +94,7 @@ class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_held_bytes: Annotated[
         int,
         Setting(
-            "bytes of payload",
+            "bytes",
             "The memory buffer refuses more than this, so that senders wait.",
             ("AFTERGLOW_BUFFER_MAX_HELD_BYTES",),
             1 * _KIB,
@@ -135,7 +135,7 @@ class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
     inline_bytes: Annotated[
         int,
         Setting(
-            "bytes of payload",
+            "bytes",
             "A smaller subsegment rides inside its index entry; 0: none does.",
             ("AFTERGLOW_BUFFER_INLINE_BYTES",),
             0,
@@ -155,7 +155,7 @@ class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
     chunk_bytes: Annotated[
         int,
         Setting(
-            "bytes of payload",
+            "bytes",
             "Spread payloads are cut at this size, so that no command is long.",
             ("AFTERGLOW_BUFFER_CHUNK_BYTES",),
             1 * _KIB,
@@ -186,7 +186,7 @@ class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_memory_share: Annotated[
         float,
         Setting(
-            "share of maxmemory",
+            "share",
             "A node that is fuller than this makes ingest refuse, so that flushing gets on.",
             ("AFTERGLOW_BUFFER_MAX_MEMORY_SHARE",),
             0.05,
