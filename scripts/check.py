@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import environments  # beside this file
 
 MOST_LINES = 400
+# Generated, and looked things up in rather than read.
+GENERATED = {"docs/settings.md"}
 SOURCES = ("src", "tests", "benchmarks", "scripts", "docs")
 
 
@@ -25,6 +27,7 @@ def too_long() -> list[str]:
         for room in SOURCES
         for path in sorted((environments.ROOT / room).rglob("*"))
         if path.suffix in {".py", ".md", ".sql", ".lua", ".js"}
+        and str(path.relative_to(environments.ROOT)) not in GENERATED
         and (lines := path.read_bytes().count(b"\n")) > MOST_LINES
     ]
 

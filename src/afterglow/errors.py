@@ -11,6 +11,9 @@
     ├── SinkError                        a sink will never take this batch
     │   ├── SinkUnavailableError         not now: the writer tries the same batch again
     │   └── UnencodableError             a value in it: the writer cleans the batch and tries again
+    ├── SpanBufferError                  the span buffer cannot be reached, or used as asked
+    │   └── RolloutError                 a step of the rollout was refused
+    ├── FlusherError                     the flushers did not start, or died again and again
     └── MissingExtraError (also ImportError)  an optional dependency is not installed
 
 Each message says what to do next, on one line. Recording never raises any of these into
@@ -22,13 +25,16 @@ from __future__ import annotations
 __all__ = [
     "AfterglowError",
     "DamagedStoreError",
+    "FlusherError",
     "MissingExtraError",
     "NewerStoreError",
     "NotAStoreError",
     "NotFoundError",
+    "RolloutError",
     "SettingError",
     "SinkError",
     "SinkUnavailableError",
+    "SpanBufferError",
     "StoreBusyError",
     "StoreError",
     "UnencodableError",
@@ -77,6 +83,18 @@ class SinkUnavailableError(SinkError):
 
 class UnencodableError(SinkError):
     """A batch holds a value that the sink's encoding cannot carry (a lone surrogate, 2**70)."""
+
+
+class SpanBufferError(AfterglowError):
+    """The span buffer cannot be reached or used as asked; the message names its URL."""
+
+
+class RolloutError(SpanBufferError):
+    """A step of the rollout would lose spans, or somebody else took one; nothing was changed."""
+
+
+class FlusherError(AfterglowError):
+    """The flushers did not become healthy in time, or one died too often in a row."""
 
 
 class MissingExtraError(AfterglowError, ImportError):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from afterglow.ledger import Ledger
+from afterglow.ledger import BufferDropReason, Ledger
 from afterglow.model.flat import WIDTH, Flat, spans_of
 from afterglow.model.run import Process
 from afterglow.model.segment import AddResult, BufferBooks, BufferedSpan, SegmentPart
@@ -129,15 +129,19 @@ class SegmentBuffer(Protocol):
         """
         ...
 
-    def acknowledge(self, parts: Sequence[SegmentPart]) -> int:
+    def acknowledge(
+        self, parts: Sequence[SegmentPart], *, dropped: BufferDropReason | None = None
+    ) -> int:
         """These parts are safe elsewhere: forget them. Returns how many were still ours.
 
-        Parts whose fence is no longer valid (somebody else took them over) are left alone.
+        With `dropped` they are safe nowhere: their spans are counted as dropped for that reason
+        rather than as delivered, in the same step. Parts whose fence is no longer valid
+        (somebody else took them over) are left alone.
         """
         ...
 
     def release(self, parts: Sequence[SegmentPart]) -> None:
-        """Give leased parts back: they are due again at once, for anybody."""
+        """Give leased parts back: the same parts are due again at once, for anybody."""
         ...
 
     def ledger(self) -> BufferBooks:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import msgspec
 
 from afterglow.config.buffer import BufferConfig
+from afterglow.config.flush import FlushConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
 from afterglow.config.setting import Setting, described, load, room_fields
 
 __all__ = [
     "ROOMS",
     "BufferConfig",
+    "FlushConfig",
     "JournalConfig",
     "Overflow",
     "RecordConfig",
@@ -33,4 +35,5 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     JournalConfig,
     RunConfig,
     BufferConfig,
+    FlushConfig,
 )
