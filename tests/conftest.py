@@ -12,6 +12,9 @@ from afterglow.model.span import Span
 from afterglow.record.context import current
 from afterglow.testing import ListSink
 
+# Names that pytest gives to all tests; the servers behind them start when a test asks.
+pytest_plugins = ["tests.servers"]
+
 
 class Recording:
     """A tracer whose spans can be looked at; `spans()` flushes first."""
