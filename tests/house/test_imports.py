@@ -16,6 +16,7 @@ ONLY_IN = {
     "time": ("clock.py",),
     "sqlite3": ("store/", "keep/"),
     "redis": ("buffer/", "keep/redis/"),
+    "psycopg": ("keep/postgres/",),
     "beaver": ("sink/",),
 }
 

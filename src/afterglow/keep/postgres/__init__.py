@@ -1,0 +1,1 @@
+"""Traces that fade in PostgreSQL, shared by many processes."""

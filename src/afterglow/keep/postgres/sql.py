@@ -1,0 +1,193 @@
+"""Every statement of the back end, by name. Each names the partition; %(...)s are parameters."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- the partition's row ------------------------------------------------------------------
+
+_PARTITION: Final = """partition_id, version, epoch, entries, payload_bytes, fading, ingested,
+  changed_at, tick, ticked_at, advanced_at, tiered_at, last_cycle"""
+
+PARTITION: Final = f"SELECT {_PARTITION} FROM afterglow.partition WHERE name = %(name)s"
+LOCK: Final = f"""SELECT pg_current_xact_id()::text, {_PARTITION}
+  FROM afterglow.partition WHERE name = %(name)s FOR UPDATE"""
+BEGIN_PARTITION: Final = """INSERT INTO afterglow.partition (name, ticked_at)
+  VALUES (%(name)s, %(now_ns)s) ON CONFLICT (name) DO NOTHING"""
+KEEP_PARTITION: Final = """UPDATE afterglow.partition SET
+  version = %(version)s, epoch = %(epoch)s, entries = %(entries)s,
+  payload_bytes = %(payload_bytes)s, fading = %(fading)s, ingested = %(ingested)s,
+  changed_at = %(changed_at)s, tick = %(tick)s, ticked_at = %(ticked_at)s,
+  advanced_at = %(advanced_at)s, tiered_at = %(tiered_at)s, last_cycle = %(last_cycle)s
+  WHERE partition_id = %(partition_id)s"""
+PARTITIONS: Final = "SELECT name FROM afterglow.partition WHERE entries > 0 ORDER BY name"
+IDENTITY: Final = "SELECT identity::text FROM afterglow.store"
+OUTCOME: Final = "SELECT pg_xact_status(%(xid)s::xid8)"
+
+# --- entries: the order of the columns is rows.py's ----------------------------------------
+
+_COLUMNS: Final = """trace_id, kind, curve, decay_rate, anchor, anchor_tick, prune_tick,
+  peak_strength, valence, intensity, confidence, tags, origin, source_id, created_at,
+  last_reinforced, reinforcement_count, parent_id, unresolved, consolidation_candidate,
+  embedding, payload, payload_is_text"""
+_ENTRY: Final = """e.trace_id, e.kind, e.curve, e.decay_rate, e.anchor, e.anchor_tick,
+  e.prune_tick, e.peak_strength, e.valence, e.intensity, e.confidence, e.tags, e.origin,
+  e.source_id, e.created_at, e.last_reinforced, e.reinforcement_count, e.parent_id,
+  e.unresolved, e.consolidation_candidate, e.embedding, e.payload, e.payload_is_text"""
+
+READ: Final = f"""SELECT p.partition_id, p.version, p.epoch, p.tick, p.ticked_at, p.advanced_at,
+  {_ENTRY}
+  FROM afterglow.partition p
+  LEFT JOIN afterglow.entry e
+    ON e.partition_id = p.partition_id AND e.trace_id = ANY(%(ids)s::text[])
+  WHERE p.name = %(name)s"""
+READ_LINKED: Final = f"""SELECT p.partition_id, p.version, p.epoch, p.tick, p.ticked_at,
+  p.advanced_at, w.trace_id,
+  ARRAY(SELECT b FROM afterglow.pair
+    WHERE partition_id = p.partition_id AND a = w.trace_id AND linked ORDER BY b),
+  ARRAY(SELECT c.trace_id FROM afterglow.entry c
+    WHERE c.partition_id = p.partition_id AND c.parent_id = w.trace_id ORDER BY c.trace_id),
+  {_ENTRY}
+  FROM afterglow.partition p
+  CROSS JOIN unnest(%(ids)s::text[]) AS w(trace_id)
+  LEFT JOIN afterglow.entry e
+    ON e.partition_id = p.partition_id AND e.trace_id = w.trace_id
+  WHERE p.name = %(name)s"""
+KNOWN: Final = """SELECT e.trace_id FROM afterglow.partition p
+  JOIN afterglow.entry e USING (partition_id)
+  WHERE p.name = %(name)s AND e.trace_id = ANY(%(ids)s::text[])"""
+
+_CANDIDATE: Final = """SELECT e.trace_id, e.curve, e.decay_rate, e.anchor, e.anchor_tick,
+  e.intensity FROM afterglow.entry e"""
+CANDIDATES: Final = {
+    "all": f"{_CANDIDATE} WHERE e.partition_id = %(partition_id)s AND e.anchor >= %(at_least)s",
+    "kind": f"""{_CANDIDATE} WHERE e.partition_id = %(partition_id)s AND e.kind = %(value)s
+      AND e.anchor >= %(at_least)s""",
+    "tag": f"""{_CANDIDATE} JOIN afterglow.tag t USING (partition_id, trace_id)
+      WHERE t.partition_id = %(partition_id)s AND t.tag = %(value)s
+      AND e.anchor >= %(at_least)s""",
+}
+SELECTED: Final = {
+    "all": """SELECT trace_id FROM afterglow.entry WHERE partition_id = %(partition_id)s
+      ORDER BY trace_id LIMIT %(portion)s""",
+    "kind": """SELECT trace_id FROM afterglow.entry
+      WHERE partition_id = %(partition_id)s AND kind = %(value)s LIMIT %(portion)s""",
+    "tag": """SELECT trace_id FROM afterglow.tag
+      WHERE partition_id = %(partition_id)s AND tag = %(value)s
+      ORDER BY trace_id LIMIT %(portion)s""",
+}
+EXPORT_ENTRIES: Final = f"""SELECT {_COLUMNS} FROM afterglow.entry
+  WHERE partition_id = %(partition_id)s ORDER BY trace_id"""
+EXPORT_PAIRS: Final = """SELECT a, b, count, linked FROM afterglow.pair
+  WHERE partition_id = %(partition_id)s AND a < b ORDER BY a, b"""
+
+# --- writing -------------------------------------------------------------------------------
+
+OLD: Final = """SELECT trace_id, octet_length(payload), decay_rate > 0, parent_id, tags
+  FROM afterglow.entry
+  WHERE partition_id = %(partition_id)s AND trace_id = ANY(%(ids)s::text[])"""
+PUT: Final = f"""INSERT INTO afterglow.entry (partition_id, {_COLUMNS})
+  SELECT %(partition_id)s, * FROM unnest(%(trace_id)s::text[], %(kind)s::text[],
+    %(curve)s::text[], %(decay_rate)s::float8[], %(anchor)s::float8[], %(anchor_tick)s::bigint[],
+    %(prune_tick)s::bigint[], %(peak_strength)s::float8[], %(valence)s::float8[],
+    %(intensity)s::float8[], %(confidence)s::float8[], %(tags)s::text[], %(origin)s::text[],
+    %(source_id)s::text[], %(created_at)s::bigint[], %(last_reinforced)s::bigint[],
+    %(reinforcement_count)s::bigint[], %(parent_id)s::text[], %(unresolved)s::boolean[],
+    %(consolidation_candidate)s::boolean[], %(embedding)s::bytea[], %(payload)s::bytea[],
+    %(payload_is_text)s::boolean[])
+  ON CONFLICT (partition_id, trace_id) DO UPDATE SET
+    kind = excluded.kind, curve = excluded.curve, decay_rate = excluded.decay_rate,
+    anchor = excluded.anchor, anchor_tick = excluded.anchor_tick,
+    prune_tick = excluded.prune_tick, peak_strength = excluded.peak_strength,
+    valence = excluded.valence, intensity = excluded.intensity,
+    confidence = excluded.confidence, tags = excluded.tags, origin = excluded.origin,
+    source_id = excluded.source_id, created_at = excluded.created_at,
+    last_reinforced = excluded.last_reinforced,
+    reinforcement_count = excluded.reinforcement_count, parent_id = excluded.parent_id,
+    unresolved = excluded.unresolved,
+    consolidation_candidate = excluded.consolidation_candidate,
+    embedding = excluded.embedding, payload = excluded.payload,
+    payload_is_text = excluded.payload_is_text"""
+PUT_TAGS: Final = """INSERT INTO afterglow.tag (partition_id, trace_id, tag)
+  SELECT %(partition_id)s, * FROM unnest(%(ids)s::text[], %(tags)s::text[])
+  ON CONFLICT DO NOTHING"""
+TOUCH: Final = """UPDATE afterglow.entry e SET
+  anchor = t.anchor, anchor_tick = t.anchor_tick, prune_tick = t.prune_tick,
+  last_reinforced = t.last_reinforced, reinforcement_count = t.reinforcement_count,
+  peak_strength = greatest(e.peak_strength, t.peak_strength)
+  FROM unnest(%(trace_id)s::text[], %(anchor)s::float8[], %(anchor_tick)s::bigint[],
+    %(prune_tick)s::bigint[], %(last_reinforced)s::bigint[], %(reinforcement_count)s::bigint[],
+    %(peak_strength)s::float8[])
+    AS t(trace_id, anchor, anchor_tick, prune_tick, last_reinforced, reinforcement_count,
+    peak_strength)
+  WHERE e.partition_id = %(partition_id)s AND e.trace_id = t.trace_id"""
+
+# --- links ---------------------------------------------------------------------------------
+
+PAIRS: Final = """SELECT a, b, count, linked FROM afterglow.pair x
+  JOIN afterglow.partition p USING (partition_id)
+  WHERE p.name = %(name)s AND x.a = %(a)s ORDER BY x.b"""
+BOND: Final = """SELECT w.trace_id, e.trace_id IS NOT NULL,
+  ARRAY(SELECT b FROM afterglow.pair
+    WHERE partition_id = p.partition_id AND a = w.trace_id AND linked ORDER BY b),
+  (SELECT count FROM afterglow.pair
+    WHERE partition_id = p.partition_id AND a = %(a)s AND b = %(b)s)
+  FROM afterglow.partition p
+  CROSS JOIN unnest(%(ids)s::text[]) AS w(trace_id)
+  LEFT JOIN afterglow.entry e
+    ON e.partition_id = p.partition_id AND e.trace_id = w.trace_id
+  WHERE p.name = %(name)s"""
+COUNTS: Final = """SELECT x.a, x.b, x.count, x.linked FROM afterglow.pair x
+  JOIN unnest(%(a)s::text[], %(b)s::text[]) AS w(a, b) ON x.a = w.a AND x.b = w.b
+  WHERE x.partition_id = %(partition_id)s"""
+LINK_COUNTS: Final = """SELECT e.trace_id, (SELECT count(*) FROM afterglow.pair x
+    WHERE x.partition_id = e.partition_id AND x.a = e.trace_id AND x.linked)
+  FROM afterglow.entry e
+  WHERE e.partition_id = %(partition_id)s AND e.trace_id = ANY(%(ids)s::text[])"""
+PUT_PAIRS: Final = """INSERT INTO afterglow.pair (partition_id, a, b, count, linked)
+  SELECT %(partition_id)s, * FROM unnest(%(a)s::text[], %(b)s::text[], %(count)s::bigint[],
+    %(linked)s::boolean[])
+  ON CONFLICT (partition_id, a, b) DO UPDATE SET count = excluded.count,
+    linked = excluded.linked"""
+
+# --- removing ------------------------------------------------------------------------------
+
+REMOVE: Final = """DELETE FROM afterglow.entry
+  WHERE partition_id = %(partition_id)s AND trace_id = ANY(%(ids)s::text[])
+  RETURNING trace_id, octet_length(payload), decay_rate > 0, parent_id"""
+REMOVE_TAGS: Final = """DELETE FROM afterglow.tag
+  WHERE partition_id = %(partition_id)s AND trace_id = ANY(%(ids)s::text[])"""
+REMOVE_PAIRS: Final = """WITH mine AS (
+    DELETE FROM afterglow.pair
+    WHERE partition_id = %(partition_id)s AND a = ANY(%(ids)s::text[]) RETURNING a, b, linked),
+  theirs AS (
+    DELETE FROM afterglow.pair x USING mine
+    WHERE x.partition_id = %(partition_id)s AND x.a = mine.b AND x.b = mine.a
+      AND NOT x.a = ANY(%(ids)s::text[]) RETURNING x.a)
+  SELECT b, linked, (SELECT count(*) FROM theirs) FROM mine"""
+ORPHAN: Final = """UPDATE afterglow.entry SET parent_id = NULL
+  WHERE partition_id = %(partition_id)s AND parent_id = ANY(%(ids)s::text[])
+  RETURNING trace_id"""
+DUE: Final = """SELECT trace_id FROM afterglow.entry
+  WHERE partition_id = %(partition_id)s AND prune_tick <= %(tick)s
+  ORDER BY prune_tick LIMIT %(portion)s"""
+_EVICT: Final = """SELECT trace_id, octet_length(payload) FROM afterglow.entry
+  WHERE partition_id = %(partition_id)s AND kind <> ALL(%(protected)s::text[])"""
+EVICT: Final = {
+    "lru": f"{_EVICT} ORDER BY last_reinforced, trace_id LIMIT %(portion)s",
+    "lowest_confidence": f"""{_EVICT}
+      ORDER BY confidence, last_reinforced, trace_id LIMIT %(portion)s""",
+    "soonest": f"""{_EVICT}
+      ORDER BY prune_tick, last_reinforced, trace_id LIMIT %(portion)s""",
+}
+TIERS: Final = """SELECT (SELECT count(*) FROM afterglow.entry e
+    WHERE e.partition_id = p.partition_id AND e.last_reinforced > w.low
+      AND e.last_reinforced <= w.high)
+  FROM afterglow.partition p
+  CROSS JOIN unnest(%(low)s::bigint[], %(high)s::bigint[]) WITH ORDINALITY AS w(low, high, place)
+  WHERE p.name = %(name)s ORDER BY w.place"""
+EMPTY: Final = (
+    "DELETE FROM afterglow.tag WHERE partition_id = %(partition_id)s",
+    "DELETE FROM afterglow.pair WHERE partition_id = %(partition_id)s",
+    "DELETE FROM afterglow.entry WHERE partition_id = %(partition_id)s RETURNING trace_id",
+)

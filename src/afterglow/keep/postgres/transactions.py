@@ -1,0 +1,249 @@
+"""Transactions of one server: read, or write under a partition's lock; through a restart.
+
+Writers of one partition take turns: each first locks the partition's row, as SQLite has one
+writer for a file. So links, quota, totals and ticks see no half of another's change, and nobody
+can wait in a circle. Writers of different partitions do not meet; readers never wait.
+
+When the connection is lost, a transaction whose COMMIT was not sent did not happen, and is tried
+again. Of one whose COMMIT was sent, the server is asked what became of it, by its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+import psycopg
+
+from afterglow.errors import StoreError
+from afterglow.keep.backend import Totals
+from afterglow.keep.entry import Moment
+from afterglow.keep.postgres import sql
+from afterglow.keep.postgres.connections import Connection, Connections
+from afterglow.keep.postgres.failures import explained, is_lost
+from afterglow.keep.postgres.text import kept
+
+__all__ = ["Locked", "Transactions", "Watcher", "totals_of"]
+
+T = TypeVar("T")
+
+#: The server asks for another try of these: serialisation failure, deadlock.
+_TRY_AGAIN = ("40001", "40P01")
+_MOST_TRIES = 5
+_PORTION = 2_000
+
+
+class Watcher(Protocol):
+    """Whoever keeps copies of entries learns of each change before it can be seen."""
+
+    def changing(self, partition_id: int, version: int, epoch: int, ids: Sequence[str]) -> bool:
+        """These entries change with `version`. False: could not note it, so that the whole
+        partition's `epoch` has to change."""
+        ...
+
+    def changed(self, partition_id: int, version: int, epoch: int, moment: Moment) -> None:
+        """The transaction of `version` is there."""
+        ...
+
+
+class Locked:
+    """A partition whose row is locked; what is set here is kept with the transaction."""
+
+    def __init__(self, connection: Connection, row: Sequence[Any]) -> None:
+        self.connection = connection
+        self.xid: str = row[0]
+        (self.partition_id, self.version, self.epoch, self.entries, self.payload_bytes,
+         self.fading, self.ingested, self.changed_at, self.tick, self.ticked_at,
+         self.advanced_at, self.tiered_at, self.last_cycle) = row[1:]  # fmt: skip
+        self._before = self._values()
+        self.rows = 0
+        #: Entries of which something changed, their links and children included.
+        self.affected: set[str] = set()
+        #: So much changed that every copy of the partition is off.
+        self.everything = False
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.tick, self.ticked_at, self.advanced_at)
+
+    def totals(self) -> Totals:
+        return totals_of([self.xid, *self._values()])
+
+    def execute(self, query: Any, **parameters: Any) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Execute with `partition_id` among the parameters."""
+        parameters["partition_id"] = self.partition_id
+        return self.connection.execute(query, parameters)
+
+    def changed(self) -> bool:
+        return bool(self.rows or self.affected or self._values() != self._before)
+
+    def keep(self, watcher: Watcher | None) -> None:
+        """Write the row, having told the watcher."""
+        self.version += 1
+        told = not self.everything and (
+            watcher is None
+            or watcher.changing(self.partition_id, self.version, self.epoch, sorted(self.affected))
+        )
+        if not told:
+            self.epoch += 1
+        self.rows += 1
+        names = ("partition_id", "version", "epoch", *_TOTALS)
+        self.connection.execute(sql.KEEP_PARTITION, dict(zip(names, self._values(), strict=True)))
+
+    def _values(self) -> list[Any]:
+        return [
+            self.partition_id, self.version, self.epoch, self.entries, self.payload_bytes,
+            self.fading, self.ingested, self.changed_at, self.tick, self.ticked_at,
+            self.advanced_at, self.tiered_at, self.last_cycle,
+        ]  # fmt: skip
+
+
+_TOTALS = (
+    "entries", "payload_bytes", "fading", "ingested", "changed_at", "tick", "ticked_at",
+    "advanced_at", "tiered_at", "last_cycle",
+)  # fmt: skip
+
+
+def totals_of(row: Sequence[Any]) -> Totals:
+    """Totals of a row of sql.LOCK."""
+    return Totals(
+        entries=row[4],
+        payload_bytes=row[5],
+        fading=row[6],
+        ingested=row[7],
+        changed_at=row[8],
+        moment=Moment(row[9], row[10], row[11]),
+        tiered_at=row[12],
+        last_cycle=row[13],
+    )
+
+
+class Transactions:
+    """Runs the work of a back end on lent connections; raises StoreError."""
+
+    def __init__(self, connections: Connections, watcher: Watcher | None = None) -> None:
+        self.connections = connections
+        self.watcher = watcher
+        self.place = connections.place
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Do `work`, which only reads; again if the connection was lost."""
+        waited_s, attempt = 0.0, 0
+        with explained(self.place):
+            while True:
+                with self.connections.lent() as connection:
+                    try:
+                        return work(connection)
+                    except psycopg.Error as error:
+                        if not is_lost(error, connection) or waited_s >= self._patience_s:
+                            raise
+                self.connections.forget_idle()
+                waited_s += self.connections.pause(attempt)
+                attempt += 1
+
+    def stream(
+        self, queries: Sequence[tuple[Any, dict[str, Any]]], name: str
+    ) -> Iterator[tuple[int, Sequence[Any], list[tuple[Any, ...]]]]:
+        """The rows of queries on one partition, from one snapshot, in portions: the place of
+        the query, the partition's row (as sql.LOCK has it) and rows. `partition_id` is added."""
+        with explained(self.place), self.connections.lent() as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            try:
+                # Whoever reads this may take his time: it holds nobody up.
+                connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                row = connection.execute(sql.PARTITION, {"name": kept(name)}).fetchone()
+                for place, (query, parameters) in enumerate(queries if row else ()):
+                    assert row is not None
+                    with connection.cursor("portions", binary=True) as cursor:
+                        cursor.execute(query, {**parameters, "partition_id": row[0]})
+                        while rows := cursor.fetchmany(_PORTION):
+                            yield place, ("", *row), rows
+            finally:
+                # A lost connection ends it as well.
+                with suppress(psycopg.Error):
+                    connection.execute("ROLLBACK")
+
+    def write(
+        self, name: str, now_ns: int, work: Callable[[Locked], T], *, once: bool = False
+    ) -> T:
+        """Do `work` in a transaction on a partition, which is locked, and made if need be.
+
+        `once`: the work cannot be done twice, so it is not tried again.
+        """
+        waited_s, attempt = 0.0, 0
+        with explained(self.place):
+            while True:
+                with self.connections.lent() as connection:
+                    try:
+                        return self._transaction(connection, name, now_ns, work)
+                    except psycopg.Error as error:
+                        lost = is_lost(error, connection) and waited_s < self._patience_s
+                        again = error.sqlstate in _TRY_AGAIN and attempt < _MOST_TRIES
+                        if once or not (lost or again):
+                            raise
+                self.connections.forget_idle()
+                waited_s += self.connections.pause(attempt)
+                attempt += 1
+
+    def _transaction(
+        self, connection: Connection, name: str, now_ns: int, work: Callable[[Locked], T]
+    ) -> T:
+        connection.execute("BEGIN")
+        try:
+            locked = _lock(connection, name, now_ns)
+            result = work(locked)
+            if locked.changed():
+                locked.keep(self.watcher)
+        except BaseException:
+            with suppress(psycopg.Error):
+                connection.execute("ROLLBACK")
+            raise
+        try:
+            connection.execute("COMMIT")
+        except psycopg.Error as error:
+            if not is_lost(error, connection):
+                raise
+            self._settle(locked.xid, error)
+        if self.watcher is not None and locked.rows:
+            self.watcher.changed(locked.partition_id, locked.version, locked.epoch, locked.moment)
+        return result
+
+    def _settle(self, xid: str, error: psycopg.Error) -> None:
+        """What became of a transaction whose COMMIT got no answer: returns if it is there,
+        raises `error` (so that it is tried again) if not, StoreError if nobody can say."""
+        self.connections.forget_idle()
+        waited_s, attempt = 0.0, 0
+        status: str | None = "unknown"
+        while waited_s <= self._patience_s:
+            try:
+                with self.connections.lent() as connection:
+                    row = connection.execute(sql.OUTCOME, {"xid": xid}).fetchone()
+                    status = row[0] if row else None
+            except (psycopg.Error, StoreError):
+                status = "unknown"
+            if status == "committed":
+                return
+            if status == "aborted":
+                raise error
+            waited_s += self.connections.pause(attempt)
+            attempt += 1
+        raise StoreError(
+            f"PostgreSQL at {self.place} went away during a commit and did not come back; "
+            "flush again when it does: what was written is written once more, the same"
+        )
+
+    @property
+    def _patience_s(self) -> float:
+        return self.connections.patience_s
+
+
+def _lock(connection: Connection, name: str, now_ns: int) -> Locked:
+    parameters = {"name": kept(name), "now_ns": now_ns}
+    row = connection.execute(sql.LOCK, parameters).fetchone()
+    if row is None:
+        connection.execute(sql.BEGIN_PARTITION, parameters)
+        row = connection.execute(sql.LOCK, parameters).fetchone()
+    if row is None:
+        raise StoreError("the partition's row went away while it was made; try again")
+    return Locked(connection, row)
