@@ -6,7 +6,8 @@
     │   ├── NotAStoreError               it is no Afterglow database
     │   ├── NewerStoreError              a newer Afterglow wrote it
     │   ├── StoreBusyError               another process holds it for too long
-    │   └── DamagedStoreError            it cannot be read whole
+    │   ├── DamagedStoreError            it cannot be read whole
+    │   └── StaleSnapshotError           restoring it would undo what came after it
     ├── NotFoundError (also LookupError) a run, trace or span that is not there
     ├── SinkError                        a sink will never take this batch
     │   ├── SinkUnavailableError         not now: the writer tries the same batch again
@@ -35,6 +36,7 @@ __all__ = [
     "SinkError",
     "SinkUnavailableError",
     "SpanBufferError",
+    "StaleSnapshotError",
     "StoreBusyError",
     "StoreError",
     "UnencodableError",
@@ -67,6 +69,10 @@ class StoreBusyError(StoreError):
 
 class DamagedStoreError(StoreError):
     """The file is ours but cannot be read whole."""
+
+
+class StaleSnapshotError(StoreError):
+    """The store has changed since the snapshot, or is not the one it was taken of."""
 
 
 class NotFoundError(AfterglowError, LookupError):

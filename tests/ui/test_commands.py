@@ -246,6 +246,17 @@ def test_settings_say_where_values_come_from(
     assert max(map(len, command("settings", columns=80).stdout.splitlines())) <= 80
 
 
+def test_settings_show_no_secret(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERGLOW_SNAPSHOT_KEY", "hush, a long secret")
+    url = "postgresql://ada:hush@host/db?password=hush&sslmode=off"
+    monkeypatch.setenv("AFTERGLOW_MEMORY_DATABASE", url)
+    for output in (command("settings").stdout, command("settings", "--json").stdout):
+        assert "hush" not in output
+        assert "(set)" in output and "postgresql://***@host/db?password=***&sslmode" in output
+    monkeypatch.setenv("AFTERGLOW_SNAPSHOT_KEY", "hush")
+    assert "hush" not in command("settings", status=2).output
+
+
 def test_a_bad_setting_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFTERGLOW_BATCH_SIZE", "many")
     result = command("settings", status=2)

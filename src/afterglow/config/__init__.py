@@ -11,6 +11,7 @@ import msgspec
 
 from afterglow.config.buffer import BufferConfig
 from afterglow.config.flush import FlushConfig
+from afterglow.config.memory import MemoryConfig, SnapshotConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
 from afterglow.config.setting import Setting, described, load, room_fields
 
@@ -19,10 +20,12 @@ __all__ = [
     "BufferConfig",
     "FlushConfig",
     "JournalConfig",
+    "MemoryConfig",
     "Overflow",
     "RecordConfig",
     "RunConfig",
     "Setting",
+    "SnapshotConfig",
     "WriteConfig",
     "described",
     "load",
@@ -36,4 +39,6 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     RunConfig,
     BufferConfig,
     FlushConfig,
+    MemoryConfig,
+    SnapshotConfig,
 )

@@ -14,13 +14,17 @@ __all__ = ["Setting", "described", "load", "room_fields"]
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What a person must know of one setting; `env` holds its names, ours first."""
+    """What a person must know of one setting; `env` holds its names, ours first.
+
+    Limits are of numbers, and of the length of texts. A `secret` is never shown.
+    """
 
     unit: str
     why: str
     env: tuple[str, ...]
     low: float | None = None
     high: float | None = None
+    secret: bool = False
 
 
 Room = TypeVar("Room", bound=msgspec.Struct)
@@ -73,15 +77,27 @@ def _checked(value: object, name: str, kind: Any, setting: Setting, *, strict: b
     try:
         result: Any = msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError:
-        raise SettingError(f"{name}={value!r} is not {_words(kind)}") from None
-    if isinstance(result, int | float) and not isinstance(result, bool):
-        low, high = setting.low, setting.high
-        # "not (low <= x)" rather than "x < low", so that NaN is refused too.
-        if (low is not None and not result >= low) or (high is not None and not result <= high):
-            raise SettingError(
-                f"{name}={result!r} is out of range: it takes {low:,} to {high:,} {setting.unit}"
-            )
+        given = name if setting.secret else f"{name}={value!r}"
+        raise SettingError(f"{given} is not {_words(kind)}") from None
+    _check_limits(result, name, setting)
     return result
+
+
+def _check_limits(value: object, name: str, setting: Setting) -> None:
+    low, high = setting.low, setting.high
+    if isinstance(value, str) and low is not None and high is not None:
+        if not low <= len(value) <= high:
+            raise SettingError(
+                f"{name} has {len(value):,} characters: it takes {low:,} to {high:,} of them"
+            )
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    # "not (low <= x)" rather than "x < low", so that NaN is refused too.
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        raise SettingError(
+            f"{name}={value!r} is out of range: it takes {low:,} to {high:,} {setting.unit}"
+        )
 
 
 def _words(kind: Any) -> str:

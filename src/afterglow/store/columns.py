@@ -62,6 +62,7 @@ __all__ = [
     "decode_head",
     "decode_timings",
     "encode_batch",
+    "zstd",
 ]
 
 FORMAT_VERSION = 1

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.text import Text
 
-from afterglow.config import ROOMS, described, load
+from afterglow.config import ROOMS, Setting, described, load
 from afterglow.ui import screen as styles
 from afterglow.ui.screen import Column, Screen
 
 __all__ = ["print_settings", "settings_now"]
+
+_PASSWORD: Final = re.compile(r"(?<=://)[^/@]*(?=@)|(?<=[?&]password=)[^&]*")
 
 
 def settings_now(environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -31,7 +34,7 @@ def settings_now(environment: Mapping[str, str] | None = None) -> list[dict[str,
                 {
                     "room": room.__name__.removesuffix("Config").lower(),
                     "name": name,
-                    "value": getattr(values, name),
+                    "value": _told(getattr(values, name), setting),
                     "unit": setting.unit,
                     "default": default,
                     "source": source,
@@ -40,6 +43,13 @@ def settings_now(environment: Mapping[str, str] | None = None) -> list[dict[str,
                 }
             )
     return found
+
+
+def _told(value: object, setting: Setting) -> object:
+    """A value as it may be shown: of a secret only that there is one, and no passwords of URLs."""
+    if setting.secret:
+        return "(set)" if value else value
+    return _PASSWORD.sub("***", value) if isinstance(value, str) else value
 
 
 def print_settings(screen: Screen, settings: list[dict[str, Any]]) -> None:
