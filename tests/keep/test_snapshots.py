@@ -302,5 +302,5 @@ def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="in the way|Not a directory|nothing was changed"):
+    with pytest.raises(StoreError, match="nothing was changed"):
         snapshots_of(ListBackend(CONTENT), tmp_path / "file" / "s").take("one", NOON)
