@@ -24,7 +24,7 @@ ONLY_IN = {
 PURE = (
     "errors.py",
     "ledger.py",
-    "assembly.py",
+    "assembly/",
     "model/",
     "analyse/",
     "write/batcher.py",
