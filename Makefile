@@ -8,7 +8,7 @@ PYTHONS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench soak docs lock clean
+.PHONY: help setup demo test check fix bench soak cluster postgres docs lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -36,6 +36,12 @@ bench: ## the benchmarks beside their peers (ARGS="--quick", "--only caller"; se
 soak: ## the long tests: fifty kill -9, a hundred overloads
 	@$(PYTHON3) scripts/run_tests.py --soak --pythons "$(PYTHONS)" -- $(ARGS)
 
+cluster: ## a Redis Cluster of six processes to try things on (ARGS="stop", "status", "--help")
+	@python=$(NEWEST) && $$python -m scripts.cluster $(or $(ARGS),start)
+
+postgres: ## a PostgreSQL to try things on (ARGS="stop", "status", "--help")
+	@python=$(NEWEST) && $$python -m scripts.postgres $(or $(ARGS),start)
+
 docs: ## generate docs/settings.md from config/
 	@python=$(NEWEST) && $$python scripts/settings_doc.py
 
@@ -45,6 +51,9 @@ lock: ## bring constraints.txt up to date with pyproject.toml
 	  --no-annotate --no-header --output-file constraints.txt
 
 clean: ## remove environments, caches and databases of the demo
+	@for server in cluster postgres; do \
+	  test ! -e .cache/servers/$$server.json || $(MAKE) --no-print-directory $$server ARGS=stop; \
+	done
 	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

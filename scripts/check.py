@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import environments  # beside this file
+import debian  # beside this file
+import environments
 
 MOST_LINES = 400
 # Generated, and looked things up in rather than read.
@@ -34,6 +35,7 @@ def too_long() -> list[str]:
 
 def main() -> None:
     (python,) = environments.environments([], ["dev"], newest=True).values()
+    debian.ensure()
     beside = python.parent
     steps: list[list[str | Path]] = [
         [python, "-m", "ruff", "format", "--check", "."],

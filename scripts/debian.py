@@ -68,7 +68,7 @@ def need(program: Program) -> Found:
     found = find(program)
     if found is not None:
         return found
-    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+    if not has_apt():
         raise NotHere(
             f"{program.name} {program.least} or newer is not on this machine, nor is apt-get to "
             f"get it with: install it (PATH must have it) and try again"
@@ -140,6 +140,11 @@ def _alone() -> Iterator[None]:
     with (CACHE / "debian.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def has_apt() -> bool:
+    """Whether this machine is a Debian, or one of its kind."""
+    return bool(shutil.which("apt-get") and shutil.which("dpkg-deb"))
 
 
 # --- as root: install ---------------------------------------------------------------------

@@ -22,6 +22,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+import debian  # beside this file
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 WANTED = ("3.11", "3.12", "3.13")
@@ -127,49 +130,15 @@ def pip() -> list[str | Path]:
 
 def _pip_of_debian() -> list[str | Path]:
     """Debian's pip as one file, taken out of its package; nothing is installed on the machine."""
-    unpacked = CACHE / "debian"
-    wheels = unpacked / "usr" / "share" / "python-wheels"
+    wheels = debian.UNPACKED / "usr" / "share" / "python-wheels"
     if not list(wheels.glob("pip-*.whl")):
-        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        if not debian.has_apt():
             stop("this Python has neither pip nor ensurepip; install one of them and try again")
-        say("apt-get download python3-pip-whl   (this Python has neither pip nor ensurepip)")
-        unpacked.mkdir(parents=True, exist_ok=True)
-        if not _download("python3-pip-whl", unpacked):
+        say("this Python has neither pip nor ensurepip")
+        if not debian.unpack("python3-pip-whl"):
             stop("python3 has no pip; as root: apt-get update && apt-get install python3-venv")
-        for package in unpacked.glob("*.deb"):
-            run(["dpkg-deb", "-x", package, unpacked])
     (wheel, *_) = wheels.glob("pip-*.whl")
     return [sys.executable, wheel / "pip"]
-
-
-def _download(package: str, into: Path) -> bool:
-    """Fetch a package file as whoever we are, with package lists of our own if there are none."""
-    fetch = ["apt-get", "-q", "download", package]
-    if (
-        subprocess.run(
-            fetch, cwd=into, capture_output=True, stdin=subprocess.DEVNULL, check=False
-        ).returncode
-        == 0
-    ):
-        return True
-    lists, cache = into / "lists", into / "cache"
-    (lists / "partial").mkdir(parents=True, exist_ok=True)
-    (cache / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    own = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}"]
-    say("apt-get update   (into .cache/debian: this machine has no package lists)")
-    for command in (["update"], ["download", package]):
-        done = subprocess.run(
-            ["apt-get", "-q", *own, *command],
-            cwd=into,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        print(done.stdout[-2000:], flush=True)
-    return done.returncode == 0
 
 
 def uv() -> Path | None:

@@ -1,22 +1,24 @@
 """Ends the servers of a process that is gone, however it went, and removes their folder.
 
-    python3 scripts/guard.py FOLDER          reads its orders from standard input
+    python3 scripts/guard.py FOLDER PARENT       reads its orders from standard input
 
-Whoever starts servers holds the other end of the pipe. An order is a line: `+ PID SIGNAL` to watch
-over a process (the signal ends it at once), `- PID` to forget it. The end of the pipe is the end of
-its holder: `kill -9` closes it too. A process of its own, because a thread or a handler would not
-outlive that, and a death signal by the kernel would be sent already when one *thread* ends.
+Whoever starts servers holds the other end of the pipe. An order is a line: `+ PID SIGNAL` to
+watch over a process (the signal ends it at once), `- PID` to forget it, `end`. The end of the pipe
+is the end of its holder: `kill -9` closes it too. A process of its own, because a thread or a
+handler would not outlive that, and a death signal by the kernel would be sent already when one
+*thread* of the holder ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,14 +54,30 @@ def end(watched: Collection[Watched]) -> None:
             time.sleep(0.01)
 
 
+def orders(parent: int) -> Iterator[list[str]]:
+    """The words of each order, until `end`, the end of the pipe, or that of the parent: forked
+    children of it may hold the pipe open for longer than it lives."""
+    begun = b""
+    while os.getppid() == parent:
+        if not select.select([0], [], [], 1.0)[0]:
+            continue
+        read = os.read(0, 65_536)
+        if not read:
+            return
+        *lines, begun = (begun + read).split(b"\n")
+        for line in lines:
+            if line == b"end":
+                return
+            yield line.decode().split()
+
+
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     # Ctrl-C is for whoever holds the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     watched: dict[int, Watched] = {}
-    for line in sys.stdin:
-        order, *numbers = line.split()
+    for order, *numbers in orders(parent):
         pid = int(numbers[0])
         if order == "+":
             watched[pid] = Watched(pid, born(pid), int(numbers[1]))

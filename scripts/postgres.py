@@ -1,7 +1,7 @@
 """A PostgreSQL server on a free port of loopback, and on a socket, for tests and benchmarks.
 
-    python -m scripts.postgres start            in the background; prints its URL
-    python -m scripts.postgres status | restart | stop
+    make postgres                       or: python -m scripts.postgres start; stays until stop
+    make postgres ARGS="status"         start, status, restart, crash, stop
 
     from scripts.postgres import Postgres
 
@@ -15,12 +15,14 @@ survives any death of the server's processes, not one of the machine.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +30,18 @@ import psycopg
 
 from scripts import debian
 from scripts.guard import born
-from scripts.servers import Place, Process, ServerTrouble, User, free_ports, run_as, until
+from scripts.servers import (
+    Place,
+    Process,
+    ServerTrouble,
+    User,
+    forget,
+    free_ports,
+    remember,
+    remembered,
+    run_as,
+    until,
+)
 
 USER = "afterglow"
 """the superuser of the databases, without a password; the server listens on loopback only"""
@@ -91,6 +104,29 @@ class Postgres:
             self.stop()
             raise
 
+    def saved(self) -> dict[str, Any]:
+        """What `again` makes it from in another process."""
+        return {
+            "folder": str(self.place.folder),
+            "settings": self.settings,
+            "port": self.port,
+            "identity": self.process.identity,
+        }
+
+    @classmethod
+    def again(cls, saved: dict[str, Any]) -> Self:
+        """A server that was started with `stays`, by another process."""
+        server = cls.__new__(cls)
+        server.settings = dict(saved["settings"])
+        server.place = Place("", stays=True, folder=Path(saved["folder"]))
+        server.folder = server.place.folder / "main"
+        pid, born_at = saved["identity"]
+        server.process = Process(server.place, "postgres", (pid, born_at))
+        server.port = saved["port"]
+        server.program = debian.need(debian.POSTGRES)
+        server._databases = 0
+        return server
+
     # --- its life -------------------------------------------------------------------------
 
     def _make(self) -> None:
@@ -133,6 +169,8 @@ class Postgres:
     def start(self) -> None:
         """Start it on the port that it has, and wait until it answers; recovery is in that."""
         assert self.program is not None
+        if not self.alive():
+            self._remove_leavings()
         settings = {
             **self.settings,
             "port": str(self.port),
@@ -188,8 +226,20 @@ class Postgres:
         """End it and remove its folder."""
         if self.alive():
             self.shut_down("immediate")
+        else:
+            self._remove_leavings()
         self.place.close()
         shutil.rmtree(self.place.folder, ignore_errors=True)
+
+    def _remove_leavings(self) -> None:
+        """What a crash leaves: a small piece of the kernel's shared memory, and lock files. With
+        those PostgreSQL would hold a dead process that nobody has collected for a living one."""
+        lock = self.folder / "postmaster.pid"
+        with contextlib.suppress(OSError, IndexError):
+            piece = lock.read_text().splitlines()[6].split()[1]
+            subprocess.run(["ipcrm", "-m", piece], capture_output=True, check=False)
+        for file in (lock, *self.place.folder.glob(".s.PGSQL.*")):
+            file.unlink(missing_ok=True)
 
     # --- what it has ----------------------------------------------------------------------
 
@@ -246,3 +296,59 @@ def children(parent: int) -> list[int]:
             if int(of) == parent and state != "Z":
                 found.append(int(pid))
     return found
+
+
+# --- as a command -------------------------------------------------------------------------
+
+NAME = "postgres"
+
+
+def begin(fsync: bool) -> None:
+    saved = remembered(NAME)
+    if saved is not None:
+        server = Postgres.again(saved)
+        if server.alive():
+            tell(server, "runs already")
+            return
+        server.stop()  # the machine was started anew; what is left is a folder
+        forget(NAME)
+    server = Postgres(fsync=fsync, stays=True)
+    remember(NAME, server.saved())
+    tell(server, "is up")
+
+
+def tell(server: Postgres, what: str) -> None:
+    print(server.url())
+    debian.say(f'PostgreSQL {what}; stop it with: make postgres ARGS="stop"')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make postgres", description=__doc__.partition("\n")[0])
+    parser.add_argument("command", choices=["start", "status", "restart", "crash", "stop"])
+    parser.add_argument("--fsync", action="store_true", help="start: durable, at its real price")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "start":
+            begin(arguments.fsync)
+            return
+        saved = remembered(NAME)
+        if saved is None:
+            raise ServerTrouble("no server runs; start one with: make postgres")
+        server = Postgres.again(saved)
+        if arguments.command == "stop":
+            server.stop()
+            forget(NAME)
+            debian.say("PostgreSQL is stopped, its folder removed")
+            return
+        if arguments.command == "restart":
+            server.restart()
+        elif arguments.command == "crash":
+            server.crash()
+        remember(NAME, server.saved())
+        tell(server, "is up" if server.alive() else "is dead (`restart` brings it back)")
+    except (ServerTrouble, debian.NotHere) as problem:
+        sys.exit(f"postgres: {problem}")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,17 +15,16 @@ introduced. What waits, asks again and again until a deadline, then raises Serve
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import redis
 from redis.cluster import ClusterNode as Address
 from redis.crc import key_slot
 
+from scripts.cluster_node import ClusterNode
 from scripts.redis_server import RedisNode, SingleRedis, start_together
 from scripts.servers import Place, ServerTrouble, until
 from scripts.slots import SlotMove, shares
@@ -34,77 +33,6 @@ __all__ = ["ClusterNode", "RedisCluster", "ServerTrouble", "SingleRedis", "SlotM
 
 MASTERS = 3
 NODES = 2 * MASTERS
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a node's table says of a node: a line of `CLUSTER NODES`."""
-
-    node_id: str
-    is_master: bool
-    master_id: str | None
-    failed: bool
-    connected: bool
-    slots: tuple[tuple[int, int], ...]
-    moving: tuple[int, ...]
-    """slots that are half moved; a node tells only its own"""
-
-
-class ClusterNode(RedisNode):
-    """One of the six. Nodes 0 to 2 start as masters, node 3 + n as the replica of node n."""
-
-    def __init__(
-        self, place: Place, name: str, port: int, bus_port: int, *, pid: int | None = None
-    ) -> None:
-        super().__init__(place, name, port, pid=pid)
-        self.bus_port = bus_port
-        self.node_id = hashlib.sha1(f"{name}:{port}".encode()).hexdigest()
-        self.paused = False
-        self.heirs: list[ClusterNode] = []
-        """the replicas it had when it was killed or paused"""
-
-    def pause(self) -> None:
-        super().pause()
-        self.paused = True
-
-    def resume(self) -> None:
-        super().resume()
-        self.paused = False
-
-    def there(self) -> bool:
-        """Whether asking it makes sense."""
-        return self.alive() and not self.paused
-
-    def table(self) -> dict[str, Seen]:
-        """All nodes as this one sees them, by node id."""
-        found: dict[str, Any] = self.ask("CLUSTER NODES")
-        seen = {}
-        for line in found.values():
-            flags = line["flags"].split(",")
-            runs = (tuple(map(int, (run[0], run[-1]))) for run in line["slots"])
-            seen[line["node_id"]] = Seen(
-                line["node_id"],
-                "master" in flags,
-                None if line["master_id"] == "-" else line["master_id"],
-                "fail" in flags or "fail?" in flags,
-                line["connected"],
-                tuple((low, high) for low, high in runs),
-                tuple(int(one["slot"]) for one in line["migrations"]),
-            )
-        return seen
-
-    def itself(self) -> Seen:
-        return self.table()[self.node_id]
-
-    def is_master(self) -> bool:
-        return self.itself().is_master
-
-    def slots(self) -> set[int]:
-        """The slots that it owns."""
-        return {slot for low, high in self.itself().slots for slot in range(low, high + 1)}
-
-    def owns_slot(self, slot: int) -> bool:
-        return any(low <= slot <= high for low, high in self.itself().slots)
 
 
 class RedisCluster:
@@ -147,14 +75,39 @@ class RedisCluster:
             self.stop()
             raise
 
+    def saved(self) -> dict[str, Any]:
+        """What `again` makes it from in another process."""
+        return {
+            "folder": str(self.place.folder),
+            "settings": self.settings,
+            "nodes": [[n.name, n.port, n.bus_port, n.process.identity] for n in self.nodes],
+        }
+
+    @classmethod
+    def again(cls, saved: dict[str, Any]) -> Self:
+        """A cluster that was started with `stays`, by another process."""
+        cluster = cls.__new__(cls)
+        cluster.settings = dict(saved["settings"])
+        cluster.place = Place("", stays=True, folder=Path(saved["folder"]))
+        cluster.nodes = [
+            ClusterNode(cluster.place, name, port, bus_port, (identity[0], identity[1]))
+            for name, port, bus_port, identity in saved["nodes"]
+        ]
+        for node in cluster.nodes:
+            node.settings = cluster._settings_of(node)
+        return cluster
+
+    def _settings_of(self, node: ClusterNode) -> dict[str, str]:
+        return {**self.settings, "cluster-port": str(node.bus_port)}
+
     def _make(self, ports: list[int]) -> Sequence[RedisNode]:
         """Six nodes that know each other already."""
         self.nodes = [
-            ClusterNode(self.place, f"node-{number}", *ports[2 * number : 2 * number + 2])
+            ClusterNode(self.place, f"node-{number}", ports[2 * number], ports[2 * number + 1])
             for number in range(NODES)
         ]
         for node in self.nodes:
-            node.settings = {**self.settings, "cluster-port": str(node.bus_port)}
+            node.settings = self._settings_of(node)
             lines = []
             for number, other in enumerate(self.nodes):
                 flags = "myself," if other is node else ""
@@ -212,7 +165,7 @@ class RedisCluster:
         """The master that a key is on. Raises ServerTrouble if there is none now."""
         slot = key_slot(key.encode() if isinstance(key, str) else key)
         for node in self.masters():
-            if node.owns_slot(slot):
+            if slot in node.slots():
                 return node
         raise ServerTrouble(f"no master has slot {slot} now")
 
@@ -349,11 +302,7 @@ class RedisCluster:
                 node.restart()
         self.wait_until_ok()
         for node in self.there():
-            node.client.config_set("maxmemory", self.settings["maxmemory"])
-            with contextlib.suppress(redis.exceptions.ReadOnlyError):
-                node.flush_all()
-            node.script_flush()
-            node.resetstat()
+            node.forget()
         self._share_slots()
 
     def _share_slots(self) -> None:

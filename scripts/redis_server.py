@@ -22,20 +22,26 @@ from redis.crc import key_slot
 from redis.retry import Retry
 
 from scripts import debian
-from scripts.servers import Place, Process, ServerTrouble, free_ports, until
+from scripts.servers import Identity, Place, Process, ServerTrouble, free_ports, until
+from scripts.slots import SLOTS
 
 FILLER = "test-filler"
 BEYOND_BYTES = 256 << 10
+IMMUTABLE = {"slaveof", "replicaof"}
+"""settings that change by themselves and that nobody can set in a cluster"""
 
 
 class RedisNode:
     """One redis-server process. `client` is a plain connection pool to it."""
 
-    def __init__(self, place: Place, name: str, port: int, *, pid: int | None = None) -> None:
+    def __init__(
+        self, place: Place, name: str, port: int, identity: Identity = (None, None)
+    ) -> None:
         self.name = name
         self.port = port
-        self.process = Process(place, name, pid=pid)
+        self.process = Process(place, name, identity)
         self.settings: dict[str, str] = {}
+        self._as_started: dict[Any, Any] = {}
         # No retry: a test wants to see what this server says now.
         self.client: redis.Redis = redis.Redis(
             host="127.0.0.1",
@@ -81,6 +87,7 @@ class RedisNode:
     def wait_until_up(self) -> None:
         """Wait until it answers."""
         self.process.wait_for(self.answers, f"{self.name} answers")
+        self._as_started = self.client.config_get("*")
 
     def answers(self) -> bool:
         try:
@@ -174,8 +181,9 @@ class RedisNode:
 
     # --- what can be done to it -----------------------------------------------------------
 
-    def owns_slot(self, slot: int) -> bool:
-        return True
+    def slots(self) -> set[int]:
+        """The hash slots whose keys it takes."""
+        return set(range(SLOTS))
 
     def fill_memory(self, room_bytes: int = 1 << 20, *, lower: bool = True) -> int:
         """Write values of our own until it refuses all writes; how many bytes that were.
@@ -189,12 +197,12 @@ class RedisNode:
             raise ServerTrouble(f"{self.name} has no maxmemory to fill up to")
         # Filled beyond the limit, for the buffers of clients count too, and come and go.
         self.client.config_set("maxmemory", limit + BEYOND_BYTES)
-        number = 0
+        number, slots = 0, self.slots()
         with contextlib.suppress(redis.exceptions.OutOfMemoryError):
             while True:
                 number += 1
                 key = f"{FILLER}:{number}"
-                if self.owns_slot(key_slot(key.encode())):
+                if key_slot(key.encode()) in slots:
                     self.client.set(key, b"x" * 16_000)
         self.client.config_set("maxmemory", limit)
         return self.used_memory_bytes() - before
@@ -217,6 +225,19 @@ class RedisNode:
     def flush_all(self) -> None:
         """It forgets every key."""
         self.client.flushall()
+
+    def forget(self) -> None:
+        """As it was when it was started: settings, scripts, statistics, and keys if a master."""
+        now = self.client.config_get("*")
+        for name, value in self._as_started.items():
+            if now.get(name) != value and name not in IMMUTABLE:
+                self.client.config_set(name, value)
+        self.client.client_unpause()
+        self.script_flush()
+        with contextlib.suppress(redis.exceptions.ReadOnlyError):
+            self.flush_all()
+            self.ask("FUNCTION FLUSH")
+        self.resetstat()
 
 
 def start_together(make: Callable[[list[int]], Sequence[RedisNode]], ports: int) -> None:
@@ -269,10 +290,7 @@ class SingleRedis(RedisNode):
             self.restart()
         self.resume()
         until(self.answers, f"{self.name} answers")
-        self.client.flushall()
-        self.client.script_flush()
-        self.client.config_set("maxmemory", self.settings["maxmemory"])
-        self.resetstat()
+        self.forget()
 
     def stop(self) -> None:
         """End it and remove its folder."""

@@ -2,7 +2,8 @@
 
     python3 scripts/run_tests.py [--pythons "3.11 3.13"] [--soak] [-- pytest arguments]
 
-Each Python runs `python -m pytest` in its own environment (scripts/environments.py makes it).
+Each Python runs `python -m pytest` in its own environment (scripts/environments.py makes it). The
+Redis and PostgreSQL that tests start are found here, or had from Debian (scripts/debian.py).
 `--soak` runs the tests marked `soak` instead, which take minutes. The exit code is 1 when any
 of them failed.
 """
@@ -17,7 +18,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import environments  # beside this file
+import debian  # beside this file
+import environments
 
 
 def closing_line(python: Path, arguments: list[str]) -> tuple[int, str]:
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("rest", nargs="*", help="for pytest, after --")
     arguments = parser.parse_args()
     made = environments.environments(arguments.pythons.split(), ["dev"])
+    debian.ensure()
     chosen = ["-m", "soak"] if arguments.soak else []
     results: list[tuple[str, int, str, float]] = []
     for version, python in made.items():

@@ -8,6 +8,7 @@ removes the folder when we are gone, even by `kill -9`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -22,9 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.debian import Found
+from scripts import debian
 from scripts.guard import born
 
+GUARD = Path(__file__).with_name("guard.py")
+REMEMBERED = debian.CACHE / "servers"
 DEADLINE_S = 60.0
 """how long to wait for a server before it is an error; generous, for machines that are busy"""
 
@@ -58,6 +61,10 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+Identity = tuple[int | None, str | None]
+"""a process id, and when that process was born"""
+
+
 @dataclass(frozen=True)
 class User:
     """Whom a server runs as."""
@@ -69,6 +76,27 @@ class User:
 def run_as(user: User | None) -> dict[str, Any]:
     """For subprocess: as that user, in no other group; or as ourselves."""
     return {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
+
+
+# --- servers that one command starts and another stops --------------------------------------
+
+
+def remember(name: str, values: dict[str, Any]) -> None:
+    """Write down what `remembered` gives back."""
+    REMEMBERED.mkdir(parents=True, exist_ok=True)
+    (REMEMBERED / f"{name}.json").write_text(json.dumps(values, indent=1))
+
+
+def remembered(name: str) -> dict[str, Any] | None:
+    file = REMEMBERED / f"{name}.json"
+    return dict(json.loads(file.read_text())) if file.exists() else None
+
+
+def forget(name: str) -> None:
+    (REMEMBERED / f"{name}.json").unlink(missing_ok=True)
+
+
+# --- folders and processes ------------------------------------------------------------------
 
 
 class Place:
@@ -86,7 +114,7 @@ class Place:
             return
         if self._guard is None:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", str(Path(__file__).with_name("guard.py")), str(self.folder)],
+                [sys.executable, "-I", GUARD, self.folder, str(self.owner_pid)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -102,26 +130,27 @@ class Place:
         if os.getpid() != self.owner_pid:
             return
         if self._guard is not None:
+            self.order("end")
             assert self._guard.stdin is not None
             self._guard.stdin.close()
             self._guard.wait()
-        self._guard = None
+            self._guard = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Process:
-    """One server process of a place; started by us, or found again by its process id."""
+    """One server process of a place; started by us, or found again by what `identity` said."""
 
-    def __init__(self, place: Place, name: str, *, pid: int | None = None) -> None:
+    def __init__(self, place: Place, name: str, identity: Identity = (None, None)) -> None:
         self.place = place
         self.name = name
         self.log = place.folder / f"{name}.log"
-        self.pid = pid
+        self.pid, self._born = identity
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(
         self,
-        program: Found,
+        program: debian.Found,
         arguments: Sequence[str | Path],
         *,
         user: User | None = None,
@@ -144,13 +173,21 @@ class Process:
                 **run_as(user),
             )
         self.pid = self._child.pid
+        self._born = born(self.pid)
         self.place.order(f"+ {self.pid} {int(end_by)}")
 
     def alive(self) -> bool:
         """Whether it runs (a stopped one does)."""
         if self.pid is None:
             return False
-        return self._child.poll() is None if self._child else born(self.pid) is not None
+        if self._child is not None:
+            return self._child.poll() is None
+        return self._born is not None and born(self.pid) == self._born
+
+    @property
+    def identity(self) -> Identity:
+        """By which another process of ours finds it again."""
+        return (self.pid, self._born)
 
     def send(self, sign: signal.Signals) -> None:
         """Send it a signal; nothing if it is gone."""
@@ -164,7 +201,7 @@ class Process:
         until(lambda: not self.alive(), f"{self.name} ends on {sign.name}")
         if self.pid is not None:
             self.place.order(f"- {self.pid}")
-        self.pid = self._child = None
+        self.pid = self._born = self._child = None
 
     def said(self) -> str:
         """The last lines that it wrote, for an error message."""
