@@ -27,7 +27,8 @@ from scripts import debian
 from scripts.guard import born
 
 GUARD = Path(__file__).with_name("guard.py")
-REMEMBERED = debian.CACHE / "servers"
+REMEMBERED = Path(os.environ.get("TEST_SERVERS_STATE") or debian.CACHE / "servers")
+"""where commands write down what they started; tests of the commands have a place of their own"""
 DEADLINE_S = 60.0
 """how long to wait for a server before it is an error; generous, for machines that are busy"""
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from scripts import cluster as cluster_command
-from scripts import debian, postgres, servers
+from scripts import debian, postgres
 from scripts.guard import born
 from scripts.postgres import Postgres
 from scripts.redis_cluster import RedisCluster, SingleRedis
@@ -98,70 +99,67 @@ def test_a_server_that_cannot_start_says_why() -> None:
 
 # --- the commands ---------------------------------------------------------------------------
 
+Command = Callable[[str], str]
+
 
 @pytest.fixture
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the servers that a developer has running in this clone."""
-    monkeypatch.setattr(servers, "REMEMBERED", tmp_path)
+def command(tmp_path: Path) -> Command:
+    """Runs a command as a user would, apart from what a developer has running in this clone; what
+    it wrote, with its exit code in front if that is not 0."""
+
+    def run(words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *words.split()],
+            cwd=ROOT,
+            env={**os.environ, "TEST_SERVERS_STATE": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return f"{done.returncode or ''}{done.stdout}"
+
+    return run
 
 
-def command(monkeypatch: pytest.MonkeyPatch, module: object, words: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["make", *words.split()])
-    module.main()  # type: ignore[attr-defined]
-
-
-@pytest.mark.usefixtures("own_state")
-@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_cluster_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="no cluster runs; start one with: make cluster"):
-        command(monkeypatch, cluster_command, "status")
-    command(monkeypatch, cluster_command, "start --node-timeout-ms 500")
-    saved = servers.remembered("cluster")
-    assert saved is not None
+def test_cluster_command(command: Command, tmp_path: Path) -> None:
+    none = "1cluster: no cluster runs; start one with: make cluster\n"
+    assert command("scripts.cluster status") == none
+    started = command("scripts.cluster start --node-timeout-ms 500")
+    folder = Path(json.loads((tmp_path / "cluster.json").read_text())["folder"])
     try:
-        assert RedisCluster.again(saved).url in capsys.readouterr().out
-        command(monkeypatch, cluster_command, "move-slots 10 1 2")
-        command(monkeypatch, cluster_command, "fill 1")
-        command(monkeypatch, cluster_command, "status")
-        shown = capsys.readouterr().out
+        assert started.startswith("redis+cluster://127.0.0.1:")
+        assert "moved 10 slots" in command("scripts.cluster move-slots 10 1 2")
+        assert "it refuses more" in command("scripts.cluster fill 1")
+        shown = command("scripts.cluster status")
         assert "5461-5470" in shown
         assert "FULL" in shown
-        command(monkeypatch, cluster_command, "free 1")
-        command(monkeypatch, cluster_command, "kill-master 0")
-        assert "node-3" in capsys.readouterr().out
-        with pytest.raises(SystemExit, match="node 0 is dead"):
-            command(monkeypatch, cluster_command, "kill-master 0")
-        command(monkeypatch, cluster_command, "restart")
-        command(monkeypatch, cluster_command, "status")
-        assert "of node 3" in capsys.readouterr().out
+        assert "takes writes again" in command("scripts.cluster free 1")
+        assert "node-3" in command("scripts.cluster kill-master 0")
+        assert command("scripts.cluster kill-master 0").startswith("1cluster: node 0 is dead")
+        assert "node-0 is back" in command("scripts.cluster restart")
+        assert "of node 3" in command("scripts.cluster status")
     finally:
-        command(monkeypatch, cluster_command, "stop")
-    assert not Path(saved["folder"]).exists()
-    assert servers.remembered("cluster") is None
+        command("scripts.cluster stop")
+    assert not folder.exists()
+    assert command("scripts.cluster stop") == none
 
 
-@pytest.mark.usefixtures("own_state")
-@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_postgres_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command(monkeypatch, postgres, "start")
-    saved = servers.remembered("postgres")
-    assert saved is not None
+def test_postgres_command(command: Command, tmp_path: Path) -> None:
+    url = command("scripts.postgres start").split()[0]
+    folder = Path(json.loads((tmp_path / "postgres.json").read_text())["folder"])
     try:
-        url = capsys.readouterr().out.split()[0]
-        with psycopg.connect(url) as session:
-            assert session.execute("SELECT 1").fetchone() == (1,)
-        command(monkeypatch, postgres, "crash")
+        assert command("scripts.postgres start").startswith(f"{url}\n-- PostgreSQL runs already")
+        psycopg.connect(url).close()
+        command("scripts.postgres crash")
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(url)
-        command(monkeypatch, postgres, "restart")
+        assert "is up" in command("scripts.postgres restart")
         psycopg.connect(url).close()
     finally:
-        command(monkeypatch, postgres, "stop")
-    assert not Path(saved["folder"]).exists()
+        command("scripts.postgres stop")
+    assert not folder.exists()
 
 
 # --- where they come from -------------------------------------------------------------------
