@@ -17,6 +17,12 @@ from afterglow.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from afterglow.errors import AfterglowError as AfterglowError
+    from afterglow.keep.entry import Entry as Entry
+    from afterglow.keep.flush import FlushReport as FlushReport
+    from afterglow.keep.profile import Kind as Kind
+    from afterglow.keep.profile import Profile as Profile
+    from afterglow.keeping import TraceStore as TraceStore
+    from afterglow.keeping import last_decay_cycle as last_decay_cycle
     from afterglow.model.span import Span as FinishedSpan
     from afterglow.profiling import Profiler as Profiler
     from afterglow.profiling import Report as Report
@@ -26,22 +32,34 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AfterglowError",
+    "Entry",
     "FinishedSpan",
+    "FlushReport",
+    "Kind",
+    "Profile",
     "Profiler",
     "Report",
     "Span",
+    "TraceStore",
     "Tracer",
     "__version__",
+    "last_decay_cycle",
     "open",
 ]
 
 _HOMES = {
     "AfterglowError": ("afterglow.errors", "AfterglowError"),
+    "Entry": ("afterglow.keep.entry", "Entry"),
     "FinishedSpan": ("afterglow.model.span", "Span"),
+    "FlushReport": ("afterglow.keep.flush", "FlushReport"),
+    "Kind": ("afterglow.keep.profile", "Kind"),
+    "Profile": ("afterglow.keep.profile", "Profile"),
     "Profiler": ("afterglow.profiling", "Profiler"),
     "Report": ("afterglow.profiling", "Report"),
     "Span": ("afterglow.record.span", "Span"),
+    "TraceStore": ("afterglow.keeping", "TraceStore"),
     "Tracer": ("afterglow.wiring", "Tracer"),
+    "last_decay_cycle": ("afterglow.keeping", "last_decay_cycle"),
     "open": ("afterglow.wiring", "open_database"),
 }
 

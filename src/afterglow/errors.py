@@ -8,6 +8,7 @@
     │   ├── StoreBusyError               another process holds it for too long
     │   ├── DamagedStoreError            it cannot be read whole
     │   └── StaleSnapshotError           restoring it would undo what came after it
+    ├── EntryError (also ValueError)     an entry cannot be kept as it was given
     ├── NotFoundError (also LookupError) a run, trace or span that is not there
     ├── SinkError                        a sink will never take this batch
     │   ├── SinkUnavailableError         not now: the writer tries the same batch again
@@ -26,6 +27,7 @@ from __future__ import annotations
 __all__ = [
     "AfterglowError",
     "DamagedStoreError",
+    "EntryError",
     "FlusherError",
     "MissingExtraError",
     "NewerStoreError",
@@ -73,6 +75,10 @@ class DamagedStoreError(StoreError):
 
 class StaleSnapshotError(StoreError):
     """The store has changed since the snapshot, or is not the one it was taken of."""
+
+
+class EntryError(AfterglowError, ValueError):
+    """An entry cannot be kept as it was given; the message says what is wrong with it."""
 
 
 class NotFoundError(AfterglowError, LookupError):

@@ -15,10 +15,12 @@ __all__ = [
     "BUFFER_DROP_REASONS",
     "CHANGE_KINDS",
     "DROP_REASONS",
+    "KEEP_COUNTERS",
     "NOT_RECORDED_REASONS",
     "BufferDropReason",
     "Change",
     "DropReason",
+    "KeepCounter",
     "Ledger",
     "NotRecordedReason",
     "balanced",
@@ -58,10 +60,29 @@ BufferDropReason = Literal[
     "sink_refused",  # the sink said that it will never take it
 ]
 
+#: What a trace store counts; `TraceStore.counters()` has them all.
+KeepCounter = Literal[
+    "stored",  # entries stored, new or with new content
+    "unchanged",  # stored again as they were: nothing to write
+    "reinforced",
+    "coactivated",
+    "deleted",
+    "refused",  # reinforcements and co-activations, with a reason
+    "flushed",  # entries written
+    "missing",  # reinforcements and links that came to nothing: others removed the entry
+    "set_aside",  # changes that the database would not take, given up and reported
+    "pruned",  # faded
+    "evicted",  # beyond the quota
+    "erased",
+    "flush_errors",  # flushes that failed; what they would have written stays
+    "maintenance_errors",  # steps in the background that failed
+]
+
 DROP_REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
 NOT_RECORDED_REASONS: Final[tuple[NotRecordedReason, ...]] = get_args(NotRecordedReason)
 BUFFER_DROP_REASONS: Final[tuple[BufferDropReason, ...]] = get_args(BufferDropReason)
 CHANGE_KINDS: Final[tuple[Change, ...]] = get_args(Change)
+KEEP_COUNTERS: Final[tuple[KeepCounter, ...]] = get_args(KeepCounter)
 
 
 class Ledger(TypedDict):

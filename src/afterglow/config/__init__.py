@@ -11,6 +11,7 @@ import msgspec
 
 from afterglow.config.buffer import BufferConfig
 from afterglow.config.flush import FlushConfig
+from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import MemoryConfig, SnapshotConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
 from afterglow.config.setting import Setting, described, load, room_fields
@@ -20,6 +21,7 @@ __all__ = [
     "BufferConfig",
     "FlushConfig",
     "JournalConfig",
+    "KeepConfig",
     "MemoryConfig",
     "Overflow",
     "RecordConfig",
@@ -41,4 +43,5 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     FlushConfig,
     MemoryConfig,
     SnapshotConfig,
+    KeepConfig,
 )

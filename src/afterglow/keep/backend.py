@@ -231,17 +231,23 @@ class Backend(Protocol):
         ...
 
     def evict(
-        self, entries: int, payload_bytes: int, policy: QuotaPolicy, protected: Sequence[str]
+        self,
+        max_entries: int,
+        max_payload_bytes: int,
+        policy: QuotaPolicy,
+        protected: Sequence[str],
+        now_ns: int,
     ) -> list[str]:
-        """Remove, in the order of `policy`, as many as it takes to free so many entries and so
-        many bytes, and no more; never of a protected kind. Their ids.
+        """Remove, in the order of `policy`, until no more than so many entries and bytes are
+        there, and not one more (asked inside each transaction, for others evict as well); never
+        of a protected kind. Their ids.
 
         lru: by last_reinforced; lowest_confidence: by confidence, then last_reinforced; soonest:
         by prune_tick (None last), then last_reinforced. Smallest first, ties by trace_id.
         """
         ...
 
-    def erase(self, selection: Selection, partition: str | None = None) -> int:
+    def erase(self, selection: Selection, now_ns: int, partition: str | None = None) -> int:
         """Remove all that match, a portion a transaction; how many. `partition` names another
         one of the same database."""
         ...

@@ -114,6 +114,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     consolidation_candidate: bool
     encoded_embedding: bytes | None
     encoded_payload: str | bytes
+    #: How well it fits the retrieval that it came with; None where none was asked for.
+    score: float | None = None
 
     @property
     def payload(self) -> Any:

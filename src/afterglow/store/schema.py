@@ -45,7 +45,7 @@ def _migrations() -> list[tuple[int, str]]:
     )
 
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def journals_of(path: Path) -> Path:

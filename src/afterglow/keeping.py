@@ -1,0 +1,149 @@
+"""Joins trace stores with their back ends: an SQLite file, or a server that a URL names.
+
+A store's parts start in this order: back end, store, maintenance (its threads); `close` stops
+them in the mirror of it. What a program leaves open is flushed and closed when it exits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from afterglow.clock import Clock
+from afterglow.config import KeepConfig, SnapshotConfig, load, room_fields
+from afterglow.errors import AfterglowError, SettingError
+from afterglow.keep.backend import Backend, Cycle, OnRemoved
+from afterglow.keep.encode import valid_id
+from afterglow.keep.maintenance import to_stderr
+from afterglow.keep.profile import MEMORY, Profile
+from afterglow.keep.snapshots import Snapshots, folder_of
+from afterglow.keep.store import TraceStore as KeepTraceStore
+from afterglow.keep.upkeep import cycle_of
+
+__all__ = ["TraceStore", "last_decay_cycle", "open_backend"]
+
+#: Stores that are not closed, for the exit.
+_live: weakref.WeakSet[TraceStore] = weakref.WeakSet()
+_hooked = False
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class TraceStore(KeepTraceStore):
+    """A trace store in a file, or at a URL (postgresql://...).
+
+    `path_or_url` may be the file that spans are recorded into. Partitions of one database do not
+    see each other. `profile` is the table of kinds (afterglow.keep.profile). `maintenance`
+    flushes, decays, counts tiers and enforces the quota in the background, each in a thread;
+    without it, only what is called happens. `on_removed` is called inside each transaction that
+    removes entries, with its connection and their ids. Every setting of KeepConfig and
+    SnapshotConfig can be given by name (docs/settings.md). Raises SettingError and StoreError.
+    """
+
+    def __init__(
+        self,
+        path_or_url: str | os.PathLike[str] = "memory.db",
+        partition: str = "default",
+        profile: Profile = MEMORY,
+        *,
+        clock: Clock | None = None,
+        maintenance: bool = True,
+        report: Callable[[str], None] | None = None,
+        on_removed: OnRemoved | None = None,
+        **settings: Any,
+    ) -> None:
+        known = room_fields(KeepConfig, SnapshotConfig)
+        unknown = sorted(settings.keys() - known)
+        if unknown:
+            raise SettingError(
+                f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}"
+            )
+        config = load(KeepConfig, settings)
+        snapshot = load(SnapshotConfig, settings)
+        backend = open_backend(path_or_url, partition, on_removed=on_removed, clock=clock)
+        folder: Path | None = None
+        if snapshot.snapshot_folder is not None:
+            folder = Path(snapshot.snapshot_folder)
+        elif not _is_url(path_or_url):
+            folder = folder_of(Path(path_or_url).absolute())
+        super().__init__(
+            backend,
+            profile,
+            config=config,
+            clock=clock,
+            maintenance=maintenance,
+            report=report or to_stderr,
+            snapshots=Snapshots(
+                backend, profile=profile.name, folder=folder, key=snapshot.snapshot_key
+            ),
+        )
+        _live.add(self)
+        _hook_exit()
+
+    def close(self, *, discard: bool = False) -> None:
+        super().close(discard=discard)
+        _live.discard(self)
+
+
+def open_backend(
+    path_or_url: str | os.PathLike[str],
+    partition: str,
+    *,
+    on_removed: OnRemoved | None = None,
+    read_only: bool = False,
+    clock: Clock | None = None,
+) -> Backend:
+    """The back end that a path or URL names. Raises SettingError and StoreError."""
+    partition = valid_id(partition, "partition")
+    if not _is_url(path_or_url):
+        from afterglow.keep.sqlite.backend import SqliteBackend
+
+        path = Path(path_or_url).absolute()
+        return SqliteBackend(path, partition, on_removed=on_removed, read_only=read_only)
+    url = str(path_or_url)
+    scheme = url.partition("://")[0].lower()
+    if scheme in ("postgresql", "postgres"):
+        from afterglow.keep.postgres.backend import PostgresBackend
+
+        return PostgresBackend(url, partition, on_removed=on_removed, clock=clock)
+    raise SettingError(
+        f"no trace store is at {scheme}://: name a file, or a database as postgresql://HOST/NAME"
+    )
+
+
+def last_decay_cycle(
+    path_or_url: str | os.PathLike[str], partition: str = "default"
+) -> Cycle | None:
+    """What the last decay cycle of any process did, without a store: one row is read.
+
+    None before the first. Raises StoreError where there is no such file.
+    """
+    backend = open_backend(path_or_url, partition, read_only=True)
+    try:
+        return cycle_of(backend.totals())
+    finally:
+        backend.close()
+
+
+def _is_url(path_or_url: str | os.PathLike[str]) -> bool:
+    return isinstance(path_or_url, str) and _URL.match(path_or_url) is not None
+
+
+def _hook_exit() -> None:
+    global _hooked  # noqa: PLW0603  once a process
+    if not _hooked:
+        _hooked = True
+        atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for store in list(_live):
+        try:
+            store.close()
+        except AfterglowError as error:
+            to_stderr(f"{store.dirty} changes of a trace store are lost: {error}")
+            store.close(discard=True)
