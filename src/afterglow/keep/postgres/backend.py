@@ -221,14 +221,21 @@ class PostgresBackend:
         return cycle, more
 
     def evict(
-        self, entries: int, payload_bytes: int, policy: QuotaPolicy, protected: Sequence[str]
+        self,
+        max_entries: int,
+        max_payload_bytes: int,
+        policy: QuotaPolicy,
+        protected: Sequence[str],
+        now_ns: int,
     ) -> list[str]:
         evicted: list[str] = []
-        free = [entries, payload_bytes]
         kinds = [kept(kind) for kind in protected]
 
-        def portion(locked: Locked) -> tuple[list[str], list[int], bool]:
-            left = list(free)
+        def portion(locked: Locked) -> list[str]:
+            # Asked inside, for others evict as well.
+            left = [locked.entries - max_entries, locked.payload_bytes - max_payload_bytes]
+            if left[0] <= 0 and left[1] <= 0:
+                return []
             chosen = []
             rows = locked.execute(sql.EVICT[policy], protected=kinds, portion=_PORTION).fetchall()
             for key, size in rows:
@@ -236,16 +243,14 @@ class PostgresBackend:
                     break
                 left = [left[0] - 1, left[1] - size]
                 chosen.append(read(key))
-            return remove(locked, chosen, self._on_removed), left, len(rows) == _PORTION
+            return remove(locked, chosen, self._on_removed)
 
         # A partition is made by what is stored in it.
-        more = bool(self._rows(sql.PARTITION))
-        while more and (free[0] > 0 or free[1] > 0):
-            removed, free, more = self._write(0, portion)
+        while self._rows(sql.PARTITION) and (removed := self._write(now_ns, portion)):
             evicted += removed
         return evicted
 
-    def erase(self, selection: Selection, partition: str | None = None) -> int:
+    def erase(self, selection: Selection, now_ns: int, partition: str | None = None) -> int:
         def portion(locked: Locked) -> int:
             found = locked.execute(
                 sql.SELECTED[selection.by], value=_value(selection), portion=_PORTION
@@ -256,7 +261,7 @@ class PostgresBackend:
         if not self._rows(sql.PARTITION, name=kept(name)):
             return 0
         erased = 0
-        while removed := self._transactions.write(name, 0, portion):
+        while removed := self._transactions.write(name, now_ns, portion):
             erased += removed
         return erased
 
