@@ -20,7 +20,7 @@ class ControlKeys:
 
     def __init__(self, prefix: str) -> None:
         #: Every control key begins so.
-        self.prefix = f"{prefix}:{CONTROL_TAG}:"
+        self.prefix = f"{prefix}:ctl:{CONTROL_TAG}:"
         #: STRING, JSON: the phase of the rollout, who set it, when.
         self.rollout = f"{self.prefix}rollout"
         #: HASH, process -> "seen_ms JSON": who uses this buffer, following which phase.

@@ -61,8 +61,8 @@ class FlushConfig(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Setting(
             "s",
-            "The first wait when the sink or the buffer is away; later ones are longer, up to 16 "
-            "times.",
+            "The first wait when sink or buffer is away, or a flusher died; later ones are up to "
+            "16 times as long.",
             ("AFTERGLOW_FLUSH_RETRY_S",),
             0.01,
             60.0,
