@@ -48,8 +48,9 @@ class Tree:
     """The spans of one trace that are held. Not safe for two threads at once.
 
     `remembered` is the id of each span that went out, and of the root that it went out with
-    (see `keys_of`); the tree only reads it. After a plan with segments, the tree takes no entry
-    until `remove` was told of all of them; by then `remembered` has them, or will not.
+    (see `keys_of`); the tree only reads it, and it may be replaced. After a plan with segments,
+    the tree takes no entry until `remove` was told of all of them; by then `remembered` has them,
+    or never will.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Tree:
         #: Nodes that are held no more.
         self.gone = 0
         self._trace = (project, trace_id)
-        self._remembered = remembered
+        self.remembered = remembered
         self._max_segment_bytes = config.max_segment_bytes
         #: The first node of each entry.
         self._starts: list[int] = []
@@ -145,7 +146,7 @@ class Tree:
         if (
             all(entry.left is None for entry in entries)
             and (not index or index.keys().isdisjoint(keys))
-            and (not self._remembered or self._remembered.keys().isdisjoint(keys))
+            and (not self.remembered or self.remembered.keys().isdisjoint(keys))
         ):
             whole = len(index) + len(keys)
             index.update(zip(keys, range(base, base + len(keys)), strict=True))
@@ -162,7 +163,7 @@ class Tree:
             for position in positions:
                 i = at + position
                 key = keys[i]
-                if key in index or key in self._remembered:
+                if key in index or key in self.remembered:
                     self._duplicates.append(base + i)
                 else:
                     index[key] = base + i
@@ -224,7 +225,7 @@ class Tree:
         """The group of a span whose parent is not held, or that is a root itself (parent 0)."""
         if not parent:
             return Group(key, True)
-        root = self._remembered.get(parent)
+        root = self.remembered.get(parent)
         if root is None:
             group = Group(key, False)
             self._waiting.setdefault(parent, []).append(group)

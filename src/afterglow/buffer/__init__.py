@@ -1,1 +1,27 @@
-"""Span buffers: spans wait here until their trees are there (docs/architecture.md)."""
+"""Span buffers: spans wait here until their trees are there (docs/architecture.md).
+
+The names below are imported when they are first used: a back end brings its library along.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from afterglow.buffer.memory import MemoryBuffer
+    from afterglow.model.segment import BufferedSpan
+
+__all__ = ["BufferedSpan", "MemoryBuffer"]
+
+_HOMES = {
+    "BufferedSpan": "afterglow.model.segment",
+    "MemoryBuffer": "afterglow.buffer.memory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)

@@ -95,7 +95,8 @@ class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Setting(
             "bytes",
-            "The memory buffer refuses more than this, so that senders wait.",
+            "The memory buffer refuses more than this (payloads, and about 250 bytes a span), so "
+            "that senders wait.",
             ("AFTERGLOW_BUFFER_MAX_HELD_BYTES",),
             1 * _KIB,
             1 << 50,
