@@ -49,12 +49,17 @@ class Program:
 
 @dataclass(frozen=True)
 class Found:
-    """A program that runs. Start it with `argv0`, `executable` and `env`."""
+    """A program that runs. Start it as `argv0`, by `executable`, with `env` added."""
 
     name: str
     executable: Path
     version: str
     env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def argv0(self) -> str:
+        """PostgreSQL finds its other files by it; Redis's one binary is what it is called."""
+        return str(self.executable if self.executable.name == self.name else self.name)
 
 
 # Debian has the server's one binary in redis-tools, under the name of one of its other uses; the

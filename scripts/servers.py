@@ -163,7 +163,7 @@ class Process:
         """
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                [program.name, *arguments],
+                [program.argv0, *arguments],
                 executable=program.executable,
                 cwd=self.place.folder,
                 env={**os.environ, **program.env, "LC_ALL": "C.UTF-8"},
