@@ -14,6 +14,7 @@ from afterglow.config.flush import FlushConfig
 from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import MemoryConfig, SnapshotConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
+from afterglow.config.servers import ServersConfig
 from afterglow.config.setting import Setting, described, load, room_fields
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Overflow",
     "RecordConfig",
     "RunConfig",
+    "ServersConfig",
     "Setting",
     "SnapshotConfig",
     "WriteConfig",
@@ -44,4 +46,5 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     MemoryConfig,
     SnapshotConfig,
     KeepConfig,
+    ServersConfig,
 )

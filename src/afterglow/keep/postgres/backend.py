@@ -159,7 +159,7 @@ class PostgresBackend:
 
     def totals(self) -> Totals:
         rows = self._rows(sql.PARTITION)
-        return totals_of(["", *rows[0]]) if rows else Totals()
+        return totals_of(rows[0]) if rows else Totals()
 
     def partitions(self) -> list[str]:
         return sorted(read(name) for (name,) in self._rows(sql.PARTITIONS))
@@ -169,7 +169,16 @@ class PostgresBackend:
         rows = self._rows(sql.PARTITION)
         if not rows:
             return 0, 0, 0, Moment()
-        return *rows[0][:3], totals_of(["", *rows[0]]).moment
+        return *rows[0][:3], totals_of(rows[0]).moment
+
+    def forget_copies(self) -> None:
+        """Let no copy of the partition's entries count any more, wherever it is."""
+
+        def work(locked: Locked) -> None:
+            locked.everything = True
+
+        if self._rows(sql.PARTITION):
+            self._write(0, work)
 
     # --- writing --------------------------------------------------------------------------
 
@@ -204,9 +213,7 @@ class PostgresBackend:
     def _prune(self, locked: Locked, cycle: Cycle) -> tuple[Cycle, bool]:
         """Remove a portion of what is due; the cycle so far, and whether there may be more."""
         found = locked.execute(sql.DUE, tick=locked.tick, portion=_PORTION).fetchall()
-        removed = remove(locked, [read(key) for (key,) in found], self._on_removed)
-        if removed:
-            locked.changed_at = cycle.maintained_at
+        removed = self._remove(locked, [read(key) for (key,) in found], cycle.maintained_at)
         cycle = Cycle(
             decayed=locked.fading if cycle.ticks else 0,
             pruned=cycle.pruned + len(removed),
@@ -228,42 +235,49 @@ class PostgresBackend:
         protected: Sequence[str],
         now_ns: int,
     ) -> list[str]:
-        evicted: list[str] = []
         kinds = [kept(kind) for kind in protected]
 
         def portion(locked: Locked) -> list[str]:
-            # Asked inside, for others evict as well.
-            left = [locked.entries - max_entries, locked.payload_bytes - max_payload_bytes]
-            if left[0] <= 0 and left[1] <= 0:
+            # Asked under the lock: others evict as well.
+            entries = locked.entries - max_entries
+            size = locked.payload_bytes - max_payload_bytes
+            if entries <= 0 and size <= 0:
                 return []
             chosen = []
-            rows = locked.execute(sql.EVICT[policy], protected=kinds, portion=_PORTION).fetchall()
-            for key, size in rows:
-                if left[0] <= 0 and left[1] <= 0:
-                    break
-                left = [left[0] - 1, left[1] - size]
+            rows = locked.execute(sql.EVICT[policy], protected=kinds, portion=_PORTION)
+            for key, freed in rows:
                 chosen.append(read(key))
-            return remove(locked, chosen, self._on_removed)
+                entries, size = entries - 1, size - freed
+                if entries <= 0 and size <= 0:
+                    break
+            return self._remove(locked, chosen, now_ns)
 
-        # A partition is made by what is stored in it.
-        while self._rows(sql.PARTITION) and (removed := self._write(now_ns, portion)):
-            evicted += removed
-        return evicted
+        return [i for removed in self._portions(self.partition, portion) for i in removed]
 
     def erase(self, selection: Selection, now_ns: int, partition: str | None = None) -> int:
-        def portion(locked: Locked) -> int:
+        def portion(locked: Locked) -> list[str]:
             found = locked.execute(
                 sql.SELECTED[selection.by], value=_value(selection), portion=_PORTION
             ).fetchall()
-            return len(remove(locked, [read(key) for (key,) in found], self._on_removed))
+            return self._remove(locked, [read(key) for (key,) in found], now_ns)
 
         name = self.partition if partition is None else partition
-        if not self._rows(sql.PARTITION, name=kept(name)):
-            return 0
-        erased = 0
-        while removed := self._transactions.write(name, now_ns, portion):
-            erased += removed
-        return erased
+        return sum(len(removed) for removed in self._portions(name, portion))
+
+    def _portions(
+        self, name: str, portion: Callable[[Locked], list[str]]
+    ) -> Iterator[list[str]]:
+        """What each transaction removed, until one finds nothing."""
+        # A partition is made by what is stored in it, not by looking for something to remove.
+        if self._rows(sql.PARTITION, name=kept(name)):
+            while removed := self._transactions.write(name, 0, portion):
+                yield removed
+
+    def _remove(self, locked: Locked, ids: Sequence[str], now_ns: int) -> list[str]:
+        removed = remove(locked, ids, self._on_removed)
+        if removed:
+            locked.changed_at = now_ns
+        return removed
 
     def tiers(self, bounds: Sequence[int], now_ns: int) -> tuple[list[int], int]:
         within = [max(-_LARGEST, min(_LARGEST, bound)) for bound in bounds]

@@ -31,7 +31,8 @@ def write_changes(
 ) -> Written:
     """Write in the order that the seam says."""
     written = Written()
-    written.tombstones = len(remove(locked, changes.gone, on_removed))
+    remove(locked, changes.gone, on_removed)
+    written.tombstones = len(changes.gone)
     _put(locked, changes.puts)
     written.entries = len(changes.puts)
     if changes.touched:
@@ -66,6 +67,7 @@ def _forget_old(locked: Locked, records: Sequence[Record]) -> set[str]:
     old = locked.execute(sql.OLD, ids=list(by_key)).fetchall()
     same, changed = set(), []
     for key, size, fades, parent_id, tags in old:
+        locked.affected.add(by_key[key].trace_id)
         locked.entries -= 1
         locked.payload_bytes -= size
         locked.fading -= fades
@@ -96,7 +98,8 @@ def write_records(locked: Locked, records: Sequence[Record], tags_stay: set[str]
     locked.entries += len(records)
     locked.payload_bytes += sum(record.payload_bytes for record in records)
     locked.fading += sum(record.decay_rate > 0 for record in records)
-    locked.affected.update(record.trace_id for record in records)
+    # Of an entry that was not there nobody has a copy; of one that was, whoever took it away
+    # has said so.
     locked.affected.update(r.parent_id for r in records if r.parent_id is not None)
 
 

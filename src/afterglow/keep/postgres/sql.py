@@ -10,8 +10,7 @@ _PARTITION: Final = """partition_id, version, epoch, entries, payload_bytes, fad
   changed_at, tick, ticked_at, advanced_at, tiered_at, last_cycle"""
 
 PARTITION: Final = f"SELECT {_PARTITION} FROM afterglow.partition WHERE name = %(name)s"
-LOCK: Final = f"""SELECT pg_current_xact_id()::text, {_PARTITION}
-  FROM afterglow.partition WHERE name = %(name)s FOR UPDATE"""
+LOCK: Final = f"{PARTITION} FOR UPDATE"
 BEGIN_PARTITION: Final = """INSERT INTO afterglow.partition (name, ticked_at)
   VALUES (%(name)s, %(now_ns)s) ON CONFLICT (name) DO NOTHING"""
 KEEP_PARTITION: Final = """UPDATE afterglow.partition SET
@@ -22,7 +21,18 @@ KEEP_PARTITION: Final = """UPDATE afterglow.partition SET
   WHERE partition_id = %(partition_id)s"""
 PARTITIONS: Final = "SELECT name FROM afterglow.partition WHERE entries > 0 ORDER BY name"
 IDENTITY: Final = "SELECT identity::text FROM afterglow.store"
-OUTCOME: Final = "SELECT pg_xact_status(%(xid)s::xid8)"
+#: Outcomes are kept for so many versions.
+KEPT_OUTCOMES: Final = 10_000
+NOTE_OUTCOME: Final = """INSERT INTO afterglow.outcome (partition_id, version, token)
+  VALUES (%(partition_id)s, %(version)s, %(token)s)"""
+FORGET_OUTCOME: Final = """DELETE FROM afterglow.outcome
+  WHERE partition_id = %(partition_id)s AND version = %(version)s"""
+#: Locks the row first, so that a commit that is still under way is over.
+OUTCOME: Final = """SELECT p.version, (SELECT token FROM afterglow.outcome o
+    WHERE o.partition_id = p.partition_id AND o.version = %(version)s)
+  FROM afterglow.partition p WHERE p.partition_id = %(partition_id)s"""
+LOCK_BY_ID: Final = """SELECT 1 FROM afterglow.partition
+  WHERE partition_id = %(partition_id)s FOR UPDATE"""
 
 # --- entries: the order of the columns is rows.py's ----------------------------------------
 

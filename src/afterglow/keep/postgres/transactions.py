@@ -5,11 +5,12 @@ writer for a file. So links, quota, totals and ticks see no half of another's ch
 can wait in a circle. Writers of different partitions do not meet; readers never wait.
 
 When the connection is lost, a transaction whose COMMIT was not sent did not happen, and is tried
-again. Of one whose COMMIT was sent, the server is asked what became of it, by its number.
+again. Of one whose COMMIT was sent, the database is asked whether its version is there.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -52,10 +53,11 @@ class Locked:
 
     def __init__(self, connection: Connection, row: Sequence[Any]) -> None:
         self.connection = connection
-        self.xid: str = row[0]
+        #: Says in afterglow.outcome whose version it is.
+        self.token = int.from_bytes(os.urandom(8)) >> 1
         (self.partition_id, self.version, self.epoch, self.entries, self.payload_bytes,
          self.fading, self.ingested, self.changed_at, self.tick, self.ticked_at,
-         self.advanced_at, self.tiered_at, self.last_cycle) = row[1:]  # fmt: skip
+         self.advanced_at, self.tiered_at, self.last_cycle) = row  # fmt: skip
         self._before = self._values()
         self.rows = 0
         #: Entries of which something changed, their links and children included.
@@ -68,7 +70,7 @@ class Locked:
         return Moment(self.tick, self.ticked_at, self.advanced_at)
 
     def totals(self) -> Totals:
-        return totals_of([self.xid, *self._values()])
+        return totals_of(self._values())
 
     def execute(self, query: Any, **parameters: Any) -> psycopg.Cursor[tuple[Any, ...]]:
         """Execute with `partition_id` among the parameters."""
@@ -76,7 +78,7 @@ class Locked:
         return self.connection.execute(query, parameters)
 
     def changed(self) -> bool:
-        return bool(self.rows or self.affected or self._values() != self._before)
+        return bool(self.rows or self.affected or self.everything or self._values() != self._before)
 
     def keep(self, watcher: Watcher | None) -> None:
         """Write the row, having told the watcher."""
@@ -87,9 +89,15 @@ class Locked:
         )
         if not told:
             self.epoch += 1
-        self.rows += 1
         names = ("partition_id", "version", "epoch", *_TOTALS)
-        self.connection.execute(sql.KEEP_PARTITION, dict(zip(names, self._values(), strict=True)))
+        values = dict(zip(names, self._values(), strict=True))
+        with self.connection.pipeline():
+            # What only moves the tick may be done again without harm: one row, then.
+            if self.rows:
+                self.execute(sql.NOTE_OUTCOME, version=self.version, token=self.token)
+                self.execute(sql.FORGET_OUTCOME, version=self.version - sql.KEPT_OUTCOMES)
+            self.connection.execute(sql.KEEP_PARTITION, values)
+        self.rows += 1
 
     def _values(self) -> list[Any]:
         return [
@@ -106,16 +114,16 @@ _TOTALS = (
 
 
 def totals_of(row: Sequence[Any]) -> Totals:
-    """Totals of a row of sql.LOCK."""
+    """Totals of a row of sql.PARTITION."""
     return Totals(
-        entries=row[4],
-        payload_bytes=row[5],
-        fading=row[6],
-        ingested=row[7],
-        changed_at=row[8],
-        moment=Moment(row[9], row[10], row[11]),
-        tiered_at=row[12],
-        last_cycle=row[13],
+        entries=row[3],
+        payload_bytes=row[4],
+        fading=row[5],
+        ingested=row[6],
+        changed_at=row[7],
+        moment=Moment(row[8], row[9], row[10]),
+        tiered_at=row[11],
+        last_cycle=row[12],
     )
 
 
@@ -146,7 +154,7 @@ class Transactions:
         self, queries: Sequence[tuple[Any, dict[str, Any]]], name: str
     ) -> Iterator[tuple[int, Sequence[Any], list[tuple[Any, ...]]]]:
         """The rows of queries on one partition, from one snapshot, in portions: the place of
-        the query, the partition's row (as sql.LOCK has it) and rows. `partition_id` is added."""
+        the query, the partition's row (as sql.PARTITION has it) and rows. `partition_id` is added."""
         with explained(self.place), self.connections.lent() as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             try:
@@ -158,7 +166,7 @@ class Transactions:
                     with connection.cursor("portions", binary=True) as cursor:
                         cursor.execute(query, {**parameters, "partition_id": row[0]})
                         while rows := cursor.fetchmany(_PORTION):
-                            yield place, ("", *row), rows
+                            yield place, row, rows
             finally:
                 # A lost connection ends it as well.
                 with suppress(psycopg.Error):
@@ -204,38 +212,49 @@ class Transactions:
         except psycopg.Error as error:
             if not is_lost(error, connection):
                 raise
-            self._settle(locked.xid, error)
+            if not self._settle(locked, error):
+                raise
         if self.watcher is not None and locked.rows:
             self.watcher.changed(locked.partition_id, locked.version, locked.epoch, locked.moment)
         return result
 
-    def _settle(self, xid: str, error: psycopg.Error) -> None:
-        """What became of a transaction whose COMMIT got no answer: returns if it is there,
-        raises `error` (so that it is tried again) if not, StoreError if nobody can say."""
+    def _settle(self, locked: Locked, error: psycopg.Error) -> bool:
+        """Whether a transaction is there whose COMMIT got no answer. StoreError if nobody can
+        say."""
         self.connections.forget_idle()
         waited_s, attempt = 0.0, 0
-        status: str | None = "unknown"
         while waited_s <= self._patience_s:
-            try:
-                with self.connections.lent() as connection:
-                    row = connection.execute(sql.OUTCOME, {"xid": xid}).fetchone()
-                    status = row[0] if row else None
-            except (psycopg.Error, StoreError):
-                status = "unknown"
-            if status == "committed":
-                return
-            if status == "aborted":
-                raise error
+            # While the server is away, each of these is a try to reach it.
+            with suppress(psycopg.Error, StoreError), self.connections.lent() as connection:
+                happened = _happened(connection, locked)
+                if happened is None:
+                    break
+                return happened
             waited_s += self.connections.pause(attempt)
             attempt += 1
         raise StoreError(
-            f"PostgreSQL at {self.place} went away during a commit and did not come back; "
-            "flush again when it does: what was written is written once more, the same"
-        )
+            f"PostgreSQL at {self.place} went away during a commit, and did not come back in time "
+            "to tell whether it is there; flush again: what was written is written once more"
+        ) from error
 
     @property
     def _patience_s(self) -> float:
         return self.connections.patience_s
+
+
+def _happened(connection: Connection, locked: Locked) -> bool | None:
+    """Whether its version was made by it; None if that is too long ago to say."""
+    parameters = {"partition_id": locked.partition_id, "version": locked.version}
+    with connection.transaction():
+        connection.execute(sql.LOCK_BY_ID, parameters)
+        row = connection.execute(sql.OUTCOME, parameters).fetchone()
+    if row is None or row[0] < locked.version:
+        return False
+    if row[1] is None:
+        # Another's tick has this version, or ours had: whatever only moves the tick, does so
+        # again if it has to. Long ago is another matter.
+        return False if row[0] < locked.version + sql.KEPT_OUTCOMES else None
+    return bool(row[1] == locked.token)
 
 
 def _lock(connection: Connection, name: str, now_ns: int) -> Locked:

@@ -27,6 +27,15 @@ CREATE TABLE afterglow.partition (
     last_cycle text
 ) WITH (fillfactor = 50);
 
+-- Which transaction made a version: whoever loses the line during a commit finds out here. The
+-- server's own numbers will not do: after a crash, it may give one that nobody saw twice.
+CREATE TABLE afterglow.outcome (
+    partition_id integer NOT NULL,
+    version bigint NOT NULL,
+    token bigint NOT NULL,
+    PRIMARY KEY (partition_id, version)
+);
+
 -- Texts that PostgreSQL would refuse (NUL, lone surrogates) are escaped: see text.py. A payload
 -- is bytes for the same reason: the UTF-8 of its JSON, or as it was given. `tags` is a JSON array.
 CREATE TABLE afterglow.entry (

@@ -1,0 +1,1 @@
+"""Copies of entries in Redis, before the back end in PostgreSQL."""
