@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from afterglow.clock import Clock
-from afterglow.config import KeepConfig, SnapshotConfig, load, room_fields
+from afterglow.clock import Clock, SystemClock
+from afterglow.config import KeepConfig, ServersConfig, SnapshotConfig, load, room_fields
 from afterglow.errors import AfterglowError, SettingError
 from afterglow.keep.backend import Backend, Cycle, OnRemoved
 from afterglow.keep.encode import valid_id
@@ -40,8 +40,10 @@ class TraceStore(KeepTraceStore):
     see each other. `profile` is the table of kinds (afterglow.keep.profile). `maintenance`
     flushes, decays, counts tiers and enforces the quota in the background, each in a thread;
     without it, only what is called happens. `on_removed` is called inside each transaction that
-    removes entries, with its connection and their ids. Every setting of KeepConfig and
-    SnapshotConfig can be given by name (docs/settings.md). Raises SettingError and StoreError.
+    removes entries, with its connection and their ids. Every setting of KeepConfig,
+    SnapshotConfig and ServersConfig can be given by name (docs/settings.md), such as
+    `hot="redis://..."`, a tier before PostgreSQL. Raises SettingError and StoreError, and
+    MissingExtraError where psycopg or redis is not installed.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class TraceStore(KeepTraceStore):
         on_removed: OnRemoved | None = None,
         **settings: Any,
     ) -> None:
-        known = room_fields(KeepConfig, SnapshotConfig)
+        known = room_fields(KeepConfig, SnapshotConfig, ServersConfig)
         unknown = sorted(settings.keys() - known)
         if unknown:
             raise SettingError(
@@ -64,7 +66,17 @@ class TraceStore(KeepTraceStore):
             )
         config = load(KeepConfig, settings)
         snapshot = load(SnapshotConfig, settings)
-        backend = open_backend(path_or_url, partition, on_removed=on_removed, clock=clock)
+        servers = load(ServersConfig, settings)
+        if settings.get("hot") is not None and not _is_url(path_or_url):
+            raise SettingError("hot= is a tier before PostgreSQL; a file is fast without one")
+        backend = open_backend(
+            path_or_url,
+            partition,
+            on_removed=on_removed,
+            clock=clock,
+            config=servers,
+            report=report or to_stderr,
+        )
         folder: Path | None = None
         if snapshot.snapshot_folder is not None:
             folder = Path(snapshot.snapshot_folder)
@@ -96,8 +108,12 @@ def open_backend(
     on_removed: OnRemoved | None = None,
     read_only: bool = False,
     clock: Clock | None = None,
+    config: ServersConfig | None = None,
+    report: Callable[[str], None] = to_stderr,
 ) -> Backend:
-    """The back end that a path or URL names. Raises SettingError and StoreError."""
+    """The back end that a path or URL names, with the servers' settings from the environment if
+    `config` is left out; `report` hears of a hot tier that is away. Raises SettingError,
+    StoreError and MissingExtraError."""
     partition = valid_id(partition, "partition")
     if not _is_url(path_or_url):
         from afterglow.keep.sqlite.backend import SqliteBackend
@@ -107,9 +123,17 @@ def open_backend(
     url = str(path_or_url)
     scheme = url.partition("://")[0].lower()
     if scheme in ("postgresql", "postgres"):
-        from afterglow.keep.postgres.backend import PostgresBackend
+        from afterglow.keep.servers import open_servers
 
-        return PostgresBackend(url, partition, on_removed=on_removed, clock=clock)
+        return open_servers(
+            url,
+            partition,
+            config=config or load(ServersConfig, {}),
+            on_removed=on_removed,
+            read_only=read_only,
+            clock=clock or SystemClock(),
+            report=report,
+        )
     raise SettingError(
         f"no trace store is at {scheme}://: name a file, or a database as postgresql://HOST/NAME"
     )

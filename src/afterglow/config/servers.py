@@ -46,6 +46,16 @@ class ServersConfig(msgspec.Struct, frozen=True, kw_only=True):
             3_600.0,
         ),
     ] = 30.0
+    hot: Annotated[
+        str | None,
+        Setting(
+            "URL",
+            "Entries that are read often come from here: redis://HOST:PORT, or a cluster as "
+            "redis+cluster://HOST:PORT,HOST:PORT. None: from PostgreSQL alone.",
+            ("AFTERGLOW_HOT",),
+            secret=True,
+        ),
+    ] = None
     hot_ttl_s: Annotated[
         float,
         Setting(

@@ -55,7 +55,8 @@ class PostgresBackend:
 
     Makes the schema `afterglow` in the database, or brings it up to date. `connections` is the
     most that this process has open at once. A server that goes away is waited for, `patience_s`
-    long. Raises SettingError for a URL that is none, StoreError where it cannot be reached.
+    long. With `read_only`, no schema is made. Raises SettingError for a URL that is none,
+    StoreError where it cannot be reached.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class PostgresBackend:
         connect_timeout_s: float = 5.0,
         patience_s: float = 30.0,
         on_removed: OnRemoved | None = None,
+        read_only: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.partition = partition
@@ -82,7 +84,7 @@ class PostgresBackend:
         place = self._connections.place
         try:
             with explained(place), self._connections.lent() as connection:
-                migrate(connection, place)
+                migrate(connection, place, read_only=read_only)
                 row = connection.execute(sql.IDENTITY).fetchone()
         except BaseException:
             self._connections.close()
@@ -264,9 +266,7 @@ class PostgresBackend:
         name = self.partition if partition is None else partition
         return sum(len(removed) for removed in self._portions(name, portion))
 
-    def _portions(
-        self, name: str, portion: Callable[[Locked], list[str]]
-    ) -> Iterator[list[str]]:
+    def _portions(self, name: str, portion: Callable[[Locked], list[str]]) -> Iterator[list[str]]:
         """What each transaction removed, until one finds nothing."""
         # A partition is made by what is stored in it, not by looking for something to remove.
         if self._rows(sql.PARTITION, name=kept(name)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-from afterglow.errors import NewerStoreError
+from afterglow.errors import NewerStoreError, NotAStoreError
 from afterglow.keep.postgres.connections import Connection
 
 __all__ = ["migrate", "migrations"]
@@ -37,11 +37,17 @@ def migrations() -> list[tuple[int, str, str]]:
     )
 
 
-def migrate(connection: Connection, place: str) -> None:
-    """Apply what is missing, in one transaction. Raises NewerStoreError or psycopg.Error."""
+def migrate(connection: Connection, place: str, *, read_only: bool = False) -> None:
+    """Apply what is missing, in one transaction; `read_only` raises NotAStoreError if all is.
+
+    Raises NewerStoreError or psycopg.Error.
+    """
     known = migrations()
-    if _version(connection, place, known[-1][0]) == known[-1][0]:
+    version = _version(connection, place, known[-1][0])
+    if version == known[-1][0]:
         return
+    if read_only and not version:
+        raise NotAStoreError(f"there is no trace store in PostgreSQL at {place}; store something")
     with connection.transaction():
         # A transaction's lock: it goes with the transaction, also when we are killed.
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))

@@ -154,7 +154,8 @@ class Transactions:
         self, queries: Sequence[tuple[Any, dict[str, Any]]], name: str
     ) -> Iterator[tuple[int, Sequence[Any], list[tuple[Any, ...]]]]:
         """The rows of queries on one partition, from one snapshot, in portions: the place of
-        the query, the partition's row (as sql.PARTITION has it) and rows. `partition_id` is added."""
+        the query, the partition's row (as sql.PARTITION has it) and rows. Queries get
+        `partition_id`."""
         with explained(self.place), self.connections.lent() as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             try:
