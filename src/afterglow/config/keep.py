@@ -46,7 +46,7 @@ class KeepConfig(msgspec.Struct, frozen=True, kw_only=True):
             1,
             1 << 40,
         ),
-    ] = 64 * _MIB
+    ] = 128 * _MIB
     flush_interval_s: Annotated[
         float,
         Setting(

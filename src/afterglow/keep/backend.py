@@ -51,7 +51,7 @@ MOST_LINKS: Final = 20
 OnRemoved = Callable[[Any, Sequence[str]], None]
 
 
-class Put(msgspec.Struct, frozen=True):
+class Put(msgspec.Struct, frozen=True, gc=False):
     """Keep this record whole. `fresh`: whatever was there under its id goes first, with its
     links; its children lose their parent. Else links and children stay."""
 
@@ -59,7 +59,7 @@ class Put(msgspec.Struct, frozen=True):
     fresh: bool = False
 
 
-class Coactivation(msgspec.Struct, frozen=True):
+class Coactivation(msgspec.Struct, frozen=True, gc=False):
     """Two entries (a < b) were active together `times` more.
 
     `link`: None links them if the count is now LINK_AT or more and both have room; True if both
@@ -109,7 +109,7 @@ class Selection(msgspec.Struct, frozen=True):
     value: str = ""
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """As much of an entry as its strength needs. The columns are Record's."""
 
     trace_id: str
@@ -128,7 +128,7 @@ class Found(msgspec.Struct, frozen=True):
     links: dict[str, Links]
 
 
-class Pair(msgspec.Struct, frozen=True):
+class Pair(msgspec.Struct, frozen=True, gc=False):
     """How often two entries were active together, and whether they are linked."""
 
     a: str

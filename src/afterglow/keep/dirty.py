@@ -3,6 +3,9 @@
 A mark is a value that is replaced, never changed, and has a version of its own: a flush that
 has written a mark clears it only if it is still the same one. Nothing here does I/O; every
 method is called with `lock` held, for as long as a few dictionary steps take.
+
+Marks and records refer to nothing that refers to them (`gc=False`): else each full collection
+would walk all that is dirty, and stop the program for as long.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ import msgspec
 from afterglow.keep.backend import LINK_AT, MOST_LINKS, Bond
 from afterglow.keep.entry import Links, Record
 
-__all__ = ["Key", "Mark", "Overlay", "PairMark"]
+__all__ = ["Key", "Mark", "Overlay", "PairMark", "Taken"]
 
 Key = tuple[str, str]
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
+class Mark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What has become of one entry. Without a record it is a tombstone."""
 
     version: int
@@ -39,8 +42,13 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         """How many entries more there are than the database knows: -1 to 1."""
         return (self.record is not None) - self.based
 
+    @property
+    def severs(self) -> bool:
+        """Whether links and children that the database has under this id are gone."""
+        return self.record is None or self.fresh_at > 0
 
-class PairMark(msgspec.Struct, frozen=True, kw_only=True):
+
+class PairMark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Co-activations of two entries beyond `base`, which is what the database has."""
 
     version: int
@@ -57,6 +65,15 @@ class PairMark(msgspec.Struct, frozen=True, kw_only=True):
         return self.base + self.times
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """What a flush is to write: the names of all marks up to a version."""
+
+    version: int
+    severing: list[str]
+    marks: list[str]
+    pairs: list[Key]
+
+
 class Overlay:
     """The marks of one store."""
 
@@ -64,6 +81,8 @@ class Overlay:
         self.lock = threading.Lock()
         self.marks: dict[str, Mark] = {}
         self.pairs: dict[Key, PairMark] = {}
+        #: Ids of marks that sever what hangs on them: written before all others.
+        self.severing: dict[str, None] = {}
         #: Entries newly stored that no flush has counted yet.
         self.ingested = 0
         #: Sum of the marks' surplus, and of the bytes of their payloads.
@@ -152,7 +171,7 @@ class Overlay:
     def severed(self, trace_id: str) -> bool:
         """Whether links and children that the database has of an entry are gone."""
         mark = self.marks.get(trace_id)
-        return mark is not None and (mark.record is None or mark.fresh_at > 0)
+        return mark is not None and mark.severs
 
     def has_room(self, trace_id: str, linked: Iterable[str] | None) -> bool:
         """Whether an entry may have one more link."""
@@ -182,14 +201,26 @@ class Overlay:
                 found.add(other)
         return found
 
+    # --- taking ---------------------------------------------------------------------------
+
+    def taken(self) -> Taken:
+        """What is marked now, by name: a copy of pointers, however much it is."""
+        return Taken(self._version, list(self.severing), list(self.marks), list(self.pairs))
+
     # --- clearing -------------------------------------------------------------------------
 
     def settle(self, trace_id: str, written: Mark) -> None:
         """`written` is in the database now: clear it, or say so to the mark that followed it."""
         now = self.marks.get(trace_id)
-        if now is None or now.version == written.version:
-            self._set(trace_id, None)
+        if now is None:
             return
+        if now.version == written.version:
+            record = written.record
+            if record is None or not written.fresh_at or record.parent_id is None:
+                self._set(trace_id, None)
+                return
+            # Its parent may be severed behind it, and the link to it with that: written once
+            # more, behind all that severs.
         fresh_at = now.fresh_at if now.fresh_at > written.version else 0
         based = written.record is not None
         self._set(trace_id, msgspec.structs.replace(now, based=based, fresh_at=fresh_at))
@@ -220,6 +251,7 @@ class Overlay:
         """Forget all marks: the database has been replaced as a whole."""
         self.marks.clear()
         self.pairs.clear()
+        self.severing.clear()
         self._pairs_of.clear()
         self._children_of.clear()
         self.ingested = self.surplus = self.payload_bytes = 0
@@ -233,6 +265,7 @@ class Overlay:
 
     def _set(self, trace_id: str, mark: Mark | None) -> None:
         before = self.marks.pop(trace_id, None)
+        self.severing.pop(trace_id, None)
         if before is not None:
             self.surplus -= before.surplus
             self.payload_bytes -= before.size
@@ -241,6 +274,8 @@ class Overlay:
         if mark is None:
             return
         self.marks[trace_id] = mark
+        if mark.severs:
+            self.severing[trace_id] = None
         self.surplus += mark.surplus
         self.payload_bytes += mark.size
         if mark.record is not None and mark.record.parent_id is not None:

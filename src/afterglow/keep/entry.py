@@ -14,7 +14,7 @@ from afterglow.keep.decay import Curve, Tier, crossing, faded, tier
 __all__ = ["Entry", "Links", "Moment", "Record", "entry_of"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry as it is kept: everything that does not follow from the rest and the time.
 
     `payload` is JSON text, or bytes as they were given. Times are ns since 1970 (UTC).

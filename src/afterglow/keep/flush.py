@@ -17,7 +17,7 @@ import msgspec
 from afterglow.clock import Clock, breathe
 from afterglow.errors import AfterglowError
 from afterglow.keep.backend import Backend, Changes, Coactivation, Put, Written
-from afterglow.keep.dirty import Key, Mark, Overlay, PairMark
+from afterglow.keep.dirty import Key, Mark, Overlay, PairMark, Taken
 
 __all__ = ["FlushReport", "Flusher"]
 
@@ -49,6 +49,7 @@ class _Chunk(msgspec.Struct):
 
     marks: list[tuple[str, Mark]]
     pairs: list[tuple[Key, PairMark]]
+    size: int = 0
 
     def __len__(self) -> int:
         return len(self.marks) + len(self.pairs)
@@ -80,13 +81,11 @@ class Flusher:
     def flush(self) -> FlushReport:
         """Write all that is marked now. Raises StoreError; what was not written stays marked."""
         with self._flushing:
-            overlay = self._overlay
-            with overlay.lock:
-                marks = list(overlay.marks.items())
-                pairs = list(overlay.pairs.items())
+            with self._overlay.lock:
+                taken = self._overlay.taken()
             total = _Totals()
-            for number, chunk in enumerate(_chunks(marks, pairs)):
-                if number:
+            for chunk in self._chunks(taken):
+                if total.chunks:
                     breathe()
                 try:
                     self._write(chunk, total)
@@ -100,6 +99,48 @@ class Flusher:
         """Inside, nothing is flushed."""
         with self._flushing:
             yield
+
+    def _chunks(self, taken: Taken) -> Iterator[_Chunk]:
+        """The marks of these names as they are when their turn comes: never older than when
+        they were taken. What severs goes first, for it would take along what was written
+        before it; links go last, for they need both entries."""
+        chunk = _Chunk([], [])
+        for names, severing in ((taken.severing, True), (taken.marks, False)):
+            for start in range(0, len(names), _CHUNK_ENTRIES):
+                for item in self._look(names[start : start + _CHUNK_ENTRIES], taken, severing):
+                    chunk.marks.append(item)
+                    chunk.size += item[1].size
+                    if len(chunk) >= _CHUNK_ENTRIES or chunk.size >= _CHUNK_BYTES:
+                        yield chunk
+                        chunk = _Chunk([], [])
+        for start in range(0, len(taken.pairs), _CHUNK_ENTRIES):
+            chunk.pairs += self._look_at_pairs(taken.pairs[start : start + _CHUNK_ENTRIES], taken)
+            if len(chunk) >= _CHUNK_ENTRIES:
+                yield chunk
+                chunk = _Chunk([], [])
+        if len(chunk):
+            yield chunk
+
+    def _look(self, names: list[str], taken: Taken, severing: bool) -> list[tuple[str, Mark]]:
+        """Leaves out what was severed since it was taken: that is the next flush's."""
+        marks = self._overlay.marks
+        with self._overlay.lock:
+            return [
+                (name, mark)
+                for name in names
+                if (mark := marks.get(name)) is not None
+                and (mark.severs is severing if severing else not mark.severs)
+            ]
+
+    def _look_at_pairs(self, keys: list[Key], taken: Taken) -> list[tuple[Key, PairMark]]:
+        """Leaves out what was severed since and came anew."""
+        pairs = self._overlay.pairs
+        with self._overlay.lock:
+            return [
+                (key, pair)
+                for key in keys
+                if (pair := pairs.get(key)) is not None and pair.born <= taken.version
+            ]
 
     def _write(self, chunk: _Chunk, total: _Totals) -> None:
         """Write a chunk; what the database will not take is found by halving, and set aside."""
@@ -179,30 +220,6 @@ class _Totals:
             missing=total.missing,
             set_aside=tuple(self.set_aside),
         )
-
-
-_ORDER: Final = {"gone": 0, "put": 1, "touch": 2}
-
-
-def _chunks(marks: list[tuple[str, Mark]], pairs: list[tuple[Key, PairMark]]) -> Iterator[_Chunk]:
-    """Tombstones first, then whole records, reinforcements and links: each stands on those
-    before it."""
-    piece: list[tuple[str, Mark]] = []
-    size = 0
-    for wanted in _ORDER:
-        for item in marks:
-            if item[1].how != wanted:
-                continue
-            piece.append(item)
-            size += item[1].size
-            if len(piece) >= _CHUNK_ENTRIES or size >= _CHUNK_BYTES:
-                yield _Chunk(piece, [])
-                piece, size = [], 0
-    first = _CHUNK_ENTRIES - len(piece)
-    if piece or pairs:
-        yield _Chunk(piece, pairs[:first])
-    for start in range(first, len(pairs), _CHUNK_ENTRIES):
-        yield _Chunk([], pairs[start : start + _CHUNK_ENTRIES])
 
 
 def _changes(chunk: _Chunk, ingested: int) -> Changes:

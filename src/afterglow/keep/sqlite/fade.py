@@ -32,13 +32,18 @@ class Fading:
         self.partition = partition
         self._connections = connections
         self._on_removed = on_removed
+        #: The row of the partition, once it was seen committed; it stays for good.
+        self._number: int | None = None
 
     # --- the partition's row --------------------------------------------------------------
 
     def _moment(self, connection: sqlite3.Connection) -> tuple[int | None, Moment]:
         """The number of the partition, None before its first write, and its moment."""
         row = connection.execute(sql.MOMENT, (self.partition,)).fetchone()
-        return (None, Moment()) if row is None else (row[0], Moment(*row[1:]))
+        if row is None:
+            return None, Moment()
+        self._number = row[0]
+        return row[0], Moment(*row[1:])
 
     def _totals(self, connection: sqlite3.Connection) -> Totals:
         row = connection.execute(sql.TOTALS, (self.partition,)).fetchone()
@@ -51,6 +56,8 @@ class Fading:
 
     def _own(self, connection: sqlite3.Connection, now_ns: int) -> int:
         """The number of the partition, whose row is made if need be."""
+        if self._number is not None:
+            return self._number
         row = connection.execute(sql.PARTITION, (self.partition,)).fetchone()
         if row is None:
             connection.execute(sql.MAKE_PARTITION, (self.partition, now_ns))

@@ -122,13 +122,20 @@ EXPORT_PAIRS: Final = (
 
 #: What a put must know of what is there.
 EXISTING: Final = (
-    "SELECT e.trace_id, e.id, e.payload_bytes, e.decay_rate, e.tags FROM json_each(?) AS asked"
+    "SELECT e.id, e.trace_id, e.payload_bytes, e.decay_rate, e.tags, e.kind, e.prune_tick,"
+    " e.parent_id FROM json_each(?) AS asked"
     " CROSS JOIN entries AS e ON e.partition = ? AND e.trace_id = asked.value"
 )
 NEXT_ID: Final = "SELECT coalesce(max(id), 0) + 1 FROM entries"
 INSERT: Final = f"INSERT INTO entries (id, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * 23)})"
 UPDATE: Final = (
     f"UPDATE entries SET {', '.join(f'{name} = ?' for name in _COLUMNS[2:])} WHERE id = ?"
+)
+#: Indexed besides the id: most puts leave them alone, and an index that is not named costs nothing.
+INDEXED: Final = [_COLUMNS.index(name) for name in ("kind", "prune_tick", "parent_id")]
+NOT_INDEXED: Final = [i for i in range(2, len(_COLUMNS)) if i not in INDEXED]
+UPDATE_NOT_INDEXED: Final = (
+    f"UPDATE entries SET {', '.join(f'{_COLUMNS[i]} = ?' for i in NOT_INDEXED)} WHERE id = ?"
 )
 INSERT_PAYLOAD: Final = "INSERT INTO payloads (id, payload, embedding) VALUES (?, ?, ?)"
 UPDATE_PAYLOAD: Final = "UPDATE payloads SET payload = ?, embedding = ? WHERE id = ?"

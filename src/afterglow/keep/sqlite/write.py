@@ -30,8 +30,8 @@ def put(
         return
     ids = list_of([put.record.trace_id for put in puts])
     there = {
-        trace_id: Doomed(number, trace_id, size, rate, tags)
-        for trace_id, number, size, rate, tags in connection.execute(sql.EXISTING, (ids, partition))
+        row[1]: (Doomed(*row[:5]), row[5:])
+        for row in connection.execute(sql.EXISTING, (ids, partition))
     }
     _replace(connection, partition, [p for p in puts if p.record.trace_id in there], there, deltas)
     new = [p.record for p in puts if p.record.trace_id not in there]
@@ -42,26 +42,33 @@ def _replace(
     connection: sqlite3.Connection,
     partition: int,
     puts: Sequence[Put],
-    there: dict[str, Doomed],
+    there: dict[str, tuple[Doomed, tuple[Any, ...]]],
     deltas: Deltas,
 ) -> None:
     if not puts:
         return
-    fresh = [there[p.record.trace_id] for p in puts if p.fresh]
+    fresh = [there[p.record.trace_id][0] for p in puts if p.fresh]
     if fresh:
         detach(connection, partition, fresh, deltas)
-    entries, payloads = [], []
+    whole, entries, payloads = [], [], []
     retagged: list[tuple[Doomed, Record]] = []
     for item in puts:
-        record, before = item.record, there[item.record.trace_id]
+        record = item.record
+        before, indexed = there[record.trace_id]
         values = entry_values(record, partition)
-        entries.append((*values[2:], before.id))
+        if tuple(values[i] for i in sql.INDEXED) == indexed:
+            entries.append((*[values[i] for i in sql.NOT_INDEXED], before.id))
+        else:
+            whole.append((*values[2:], before.id))
         payloads.append((record.payload, record.embedding, before.id))
         if before.tags != values[-1]:
             retagged.append((before, record))
         deltas.add(-1, before.payload_bytes, before.decay_rate)
         deltas.add(1, values[-2], record.decay_rate)
-    deltas.rows += connection.executemany(sql.UPDATE, entries).rowcount
+    if entries:
+        deltas.rows += connection.executemany(sql.UPDATE_NOT_INDEXED, entries).rowcount
+    if whole:
+        deltas.rows += connection.executemany(sql.UPDATE, whole).rowcount
     deltas.rows += connection.executemany(sql.UPDATE_PAYLOAD, payloads).rowcount
     delete_tags(connection, partition, [before for before, _ in retagged], deltas)
     _insert_tags(connection, partition, [(b.id, record) for b, record in retagged], deltas)
