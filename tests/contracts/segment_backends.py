@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 
-from afterglow.buffer import MemoryBuffer
+from afterglow.buffer import MemoryBuffer, RedisBuffer
 from afterglow.config import BufferConfig
 from afterglow.ports import SegmentBuffer
 
@@ -36,6 +38,29 @@ def memory(request: pytest.FixtureRequest) -> Backend:
     return Backend(new, lambda buffer: buffer)
 
 
+def redis_at(url: str) -> Backend:
+    """A Redis that the test may write to; each new buffer has keys of its own."""
+    numbers = count()
+    config = BufferConfig()
+
+    def new(given: BufferConfig) -> SegmentBuffer:
+        nonlocal config
+        config = msgspec.structs.replace(given, key_prefix=f"contract{next(numbers)}")
+        return RedisBuffer.from_url(url, config)
+
+    return Backend(new, lambda _: RedisBuffer.from_url(url, config), examples=10)
+
+
+def redis_single(request: pytest.FixtureRequest) -> Backend:
+    return redis_at(request.getfixturevalue("redis_single").url)
+
+
+def redis_cluster(request: pytest.FixtureRequest) -> Backend:
+    return redis_at(request.getfixturevalue("redis_cluster").url)
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "memory": memory,
+    "redis": redis_single,
+    "redis-cluster": redis_cluster,
 }

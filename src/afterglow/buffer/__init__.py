@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from afterglow.buffer.memory import MemoryBuffer
+    from afterglow.buffer.redis import RedisBuffer
     from afterglow.model.segment import BufferedSpan
 
-__all__ = ["BufferedSpan", "MemoryBuffer"]
+__all__ = ["BufferedSpan", "MemoryBuffer", "RedisBuffer"]
 
 _HOMES = {
     "BufferedSpan": "afterglow.model.segment",
     "MemoryBuffer": "afterglow.buffer.memory",
+    "RedisBuffer": "afterglow.buffer.redis",
 }
 
 
