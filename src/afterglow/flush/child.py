@@ -50,16 +50,21 @@ class Stop(NamedTuple):
     """Finish the page in hand, give back the others, end."""
 
 
-def run_flusher(make: MakeFlusher, number: int, pipe: Connection) -> None:
-    """The body of the process; it leaves by SystemExit(1) when something failed."""
+def run_flusher(make: MakeFlusher, number: int, pipe: Connection, stop_s: float) -> None:
+    """The body of the process; it leaves by SystemExit(1) when something failed.
+
+    Told to stop, it goes on for `stop_s` at most with what it has taken.
+    """
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.SIG_IGN)
     try:
         flusher = make(number)
         try:
             _loop(flusher, pipe)
-        finally:
+        except BaseException:
             flusher.close()
+            raise
+        flusher.close(stop_s)
     except (BrokenPipeError, EOFError, ConnectionResetError):
         return  # nobody is there to flush for; what was in hand has gone back
     except Exception as error:  # noqa: BLE001  said in one line, by the supervisor

@@ -138,13 +138,18 @@ class Flusher:
         except SpanBufferError:
             return  # the leases end by themselves
 
-    def close(self) -> None:
-        """Finish the page in hand if the sink takes it, give the others back, close the sink."""
+    def close(self, within_s: float = 0.0) -> None:
+        """Finish the page in hand, and for so long what was taken with it; close the sink.
+
+        What the sink does not take goes back, or its lease ends: it goes out later.
+        """
+        until_ns = self._clock.monotonic_ns() + round(within_s * 1e9)
         try:
-            if self._page:
-                self._deliver()
+            while self._page or (self._pages is not None and self._clock.monotonic_ns() < until_ns):
+                if self._page or self._next_page():
+                    self._deliver()
         except (SinkError, SpanBufferError):
-            pass  # not lost: it goes back, and out later
+            pass
         finally:
             self.give_back()
             self._sink.close()

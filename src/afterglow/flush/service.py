@@ -92,4 +92,4 @@ class FlusherThread:
             while not self._stop.is_set():
                 self._clock.wait(self._stop, self.step())
         finally:
-            self._flusher.close()
+            self._flusher.close(self._config.stop_timeout_s)

@@ -28,6 +28,8 @@ __all__ = ["AllShards", "FlusherStatus", "Leases", "Supervisor"]
 
 #: It looks round this often when nothing happens; whatever happens wakes it at once.
 _ROUND_S: Final = 0.5
+#: A flusher that stops goes on with what it has taken for so much of the time there is.
+_STOP_SHARE: Final = 0.5
 _NONE: Final[frozenset[int]] = frozenset()
 
 
@@ -216,7 +218,7 @@ class Supervisor:
         ours, theirs = self._context.Pipe()
         one.process = self._context.Process(
             target=run_flusher,
-            args=(self._make, one.number, theirs),
+            args=(self._make, one.number, theirs, self._config.stop_timeout_s * _STOP_SHARE),
             name=f"afterglow flusher {one.number}",
             daemon=True,
         )
