@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from afterglow.keep.entry import Record
 from afterglow.keep.postgres.backend import PostgresBackend
+from afterglow.keep.redis.hot import HotBackend
+from afterglow.keep.redis.tier import HotTier
+from afterglow.testing import ManualClock
+from scripts.redis_cluster import RedisCluster, SingleRedis
 
 
 @pytest.fixture
@@ -28,3 +33,57 @@ def open_postgres(postgres: str) -> Iterator[Callable[..., PostgresBackend]]:
 @pytest.fixture
 def backend(open_postgres: Callable[..., PostgresBackend]) -> PostgresBackend:
     return open_postgres()
+
+
+@pytest.fixture(params=["single", "cluster"])
+def redis_servers(request: pytest.FixtureRequest) -> SingleRedis | RedisCluster:
+    """One Redis, and a cluster."""
+    servers: SingleRedis | RedisCluster = request.getfixturevalue(f"redis_{request.param}")
+    return servers
+
+
+class Hot:
+    """A back end with its tier, a clock by hand, and what it reported."""
+
+    def __init__(self, postgres: PostgresBackend, url: str, **options: Any) -> None:
+        self.postgres = postgres
+        self.clock = ManualClock()
+        self.reports: list[str] = []
+        options = {"ttl_s": 86_400.0, "timeout_s": 0.5, **options}
+        self.tier = HotTier(
+            url, postgres.identity, clock=self.clock, report=self.reports.append, **options
+        )
+        self.backend = HotBackend(postgres, self.tier, self.clock)
+
+    def read(self, *ids: str) -> dict[str, Record]:
+        return self.backend.read(ids, links=True).records
+
+    def counted(self, work: Callable[[], object]) -> dict[str, int]:
+        """What `work` added to the counters."""
+        before = self.tier.counted.copy()
+        work()
+        return dict(self.tier.counted - before)
+
+
+@pytest.fixture
+def open_hot(
+    open_postgres: Callable[..., PostgresBackend], redis_servers: SingleRedis | RedisCluster
+) -> Iterator[Callable[..., Hot]]:
+    """Back ends of one database with a tier in one Redis, as processes would have them."""
+    opened: list[Hot] = []
+
+    def open_one(partition: str = "default", **options: Any) -> Hot:
+        hot = Hot(open_postgres(partition), url_of(redis_servers), **options)
+        opened.append(hot)
+        return hot
+
+    yield open_one
+    for hot in opened:
+        hot.backend.close()
+
+
+def url_of(servers: SingleRedis | RedisCluster) -> str:
+    """As a user names it."""
+    if isinstance(servers, SingleRedis):
+        return servers.url
+    return "redis+cluster://" + ",".join(servers.addresses)

@@ -224,7 +224,7 @@ class HotTier:
 
 
 def _is_full(answer: Any) -> bool:
-    return isinstance(answer, redis.ResponseError) and "OOM" in str(answer)
+    return isinstance(answer, redis.exceptions.OutOfMemoryError)
 
 
 def _raised(answers: list[Any]) -> list[Any]:
