@@ -18,6 +18,7 @@ from afterglow.version import VERSION as __version__
 if TYPE_CHECKING:
     from afterglow.errors import AfterglowError as AfterglowError
     from afterglow.keep.entry import Entry as Entry
+    from afterglow.keep.error_recorder import ErrorRecorder as ErrorRecorder
     from afterglow.keep.flush import FlushReport as FlushReport
     from afterglow.keep.profile import Kind as Kind
     from afterglow.keep.profile import Profile as Profile
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AfterglowError",
     "Entry",
+    "ErrorRecorder",
     "FinishedSpan",
     "FlushReport",
     "Kind",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ErrorRecorder": ("afterglow.keep.error_recorder", "ErrorRecorder"),
     "AfterglowError": ("afterglow.errors", "AfterglowError"),
     "Entry": ("afterglow.keep.entry", "Entry"),
     "FinishedSpan": ("afterglow.model.span", "Span"),

@@ -19,8 +19,10 @@ from afterglow.config import KeepConfig, ServersConfig, SnapshotConfig, load, ro
 from afterglow.errors import AfterglowError, SettingError
 from afterglow.keep.backend import Backend, Cycle, OnRemoved
 from afterglow.keep.encode import valid_id
+from afterglow.keep.entry import Entry
 from afterglow.keep.maintenance import to_stderr
 from afterglow.keep.profile import MEMORY, Profile
+from afterglow.keep.recall import recall
 from afterglow.keep.snapshots import Snapshots, folder_of
 from afterglow.keep.store import TraceStore as KeepTraceStore
 from afterglow.keep.upkeep import cycle_of
@@ -95,6 +97,24 @@ class TraceStore(KeepTraceStore):
         )
         _live.add(self)
         _hook_exit()
+
+    def recall(
+        self,
+        text: str = "",
+        *,
+        kind: str | None = None,
+        tag: str | None = None,
+        limit: int = 10,
+        min_strength: float = 0.0,
+        peek: bool = False,
+    ) -> list[Entry]:
+        """Entries that have each word of `text`, this kind and this tag; the best score first.
+
+        They are reinforced by it, unless `peek`.
+        """
+        return recall(
+            self, text, kind=kind, tag=tag, limit=limit, min_strength=min_strength, peek=peek
+        )
 
     def close(self, *, discard: bool = False) -> None:
         super().close(discard=discard)

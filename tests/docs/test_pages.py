@@ -62,10 +62,25 @@ def test_every_command_and_option_is_on_its_page(pages: dict[str, str], name: st
     section = rest.partition("\n## ")[0]
     assert heading
     command = command_line.commands[name]
-    context = click.Context(command)
-    options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
+    parts = [command]
+    if isinstance(command, click.Group):
+        parts += command.commands.values()
+        assert {word for word in command.commands if f"| `{word}" not in section} == set()
+    options = [
+        p
+        for part in parts
+        for p in part.get_params(click.Context(part))
+        if isinstance(p, click.Option)
+    ]
     spelled = {word for option in options for word in option.opts} - {"--help", "-h"}
     assert {word for word in spelled if f"`{word}" not in section} == set()
+
+
+def test_every_count_of_errors_is_on_its_page(pages: dict[str, str]) -> None:
+    from afterglow.keep.error_recorder import ErrorCounts
+
+    section = pages["docs/ledger.md"].partition("## Errors that were recorded")[2]
+    assert {n for n in ErrorCounts.__annotations__ if f"| `{n}` |" not in section} == set()
 
 
 def test_every_exit_code_is_on_its_page(pages: dict[str, str]) -> None:

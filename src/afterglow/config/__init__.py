@@ -12,7 +12,7 @@ import msgspec
 from afterglow.config.buffer import BufferConfig
 from afterglow.config.flush import FlushConfig
 from afterglow.config.keep import KeepConfig
-from afterglow.config.memory import MemoryConfig, SnapshotConfig
+from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
 from afterglow.config.servers import ServersConfig
 from afterglow.config.setting import Setting, described, load, room_fields
@@ -20,6 +20,7 @@ from afterglow.config.setting import Setting, described, load, room_fields
 __all__ = [
     "ROOMS",
     "BufferConfig",
+    "ErrorConfig",
     "FlushConfig",
     "JournalConfig",
     "KeepConfig",
@@ -47,4 +48,5 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     SnapshotConfig,
     KeepConfig,
     ServersConfig,
+    ErrorConfig,
 )

@@ -40,7 +40,7 @@ class FlushConfig(msgspec.Struct, frozen=True, kw_only=True):
     page_bytes: Annotated[
         int,
         Setting(
-            "bytes of payload",
+            "bytes",
             "A sink is given about so much at once.",
             ("AFTERGLOW_FLUSH_PAGE_BYTES",),
             1,

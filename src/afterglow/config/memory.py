@@ -8,7 +8,7 @@ import msgspec
 
 from afterglow.config.setting import Setting
 
-__all__ = ["MemoryConfig", "SnapshotConfig"]
+__all__ = ["ErrorConfig", "MemoryConfig", "SnapshotConfig"]
 
 
 class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,3 +59,28 @@ class SnapshotConfig(msgspec.Struct, frozen=True, kw_only=True):
             ("AFTERGLOW_SNAPSHOT_FOLDER",),
         ),
     ] = None
+
+
+class ErrorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The recorder of logged errors."""
+
+    error_queue_size: Annotated[
+        int,
+        Setting(
+            "errors",
+            "Bounds what waits to be stored; more are dropped, and counted.",
+            ("AFTERGLOW_ERROR_QUEUE_SIZE",),
+            1,
+            1_000_000,
+        ),
+    ] = 1_000
+    error_window_s: Annotated[
+        float,
+        Setting(
+            "s",
+            "An error that comes again within this is counted, not stored.",
+            ("AFTERGLOW_ERROR_WINDOW_S",),
+            0.0,
+            86_400.0,
+        ),
+    ] = 60.0

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.config import KeepConfig
@@ -24,6 +24,11 @@ from afterglow.keep.snapshots import KEEP, Snapshot, Snapshots
 from afterglow.keep.upkeep import Tiers, Upkeep
 from afterglow.keep.writing import Writing
 from afterglow.ledger import KEEP_COUNTERS, KeepCounter
+
+if TYPE_CHECKING:
+    import logging
+
+    from afterglow.keep.error_recorder import ErrorRecorder
 
 __all__ = ["TraceStore"]
 
@@ -64,6 +69,7 @@ class TraceStore:
         )
         self._pid = os.getpid()
         self._closed = False
+        self._before_close: list[Callable[[], object]] = []
         chores = [
             Chore("flush", config.flush_interval_s, self.flush),
             Chore("decay", config.decay_interval_s, lambda: self.decay_cycle(ticks=None)),
@@ -298,6 +304,26 @@ class TraceStore:
         self._check()
         return self._snapshots.prune(keep)
 
+    # --- logged errors --------------------------------------------------------------------
+
+    def record_errors(
+        self, logger: logging.Logger | str | None = None, **settings: Any
+    ) -> ErrorRecorder:
+        """Keep what a logger (the root one if left out) says at ERROR and above, until close().
+
+        Each is an episodic entry; see ErrorRecorder. Raises SettingError.
+        """
+        from afterglow.keep.error_recorder import ErrorRecorder
+
+        self._check()
+        recorder = ErrorRecorder(self, clock=self._clock, **settings)
+        recorder.attach(logger)
+        return recorder
+
+    def before_close(self, do: Callable[[], object]) -> None:
+        """Call this when the store is about to close, while it can still be stored into."""
+        self._before_close.append(do)
+
     # --- writing down ---------------------------------------------------------------------
 
     def flush(self) -> FlushReport:
@@ -342,6 +368,8 @@ class TraceStore:
         if self._pid != os.getpid():
             self._closed = True  # the parent's threads and connections are not ours to end
             return
+        while self._before_close:
+            self._before_close.pop()()
         self._maintenance.stop()
         if not discard:
             self._flusher.flush()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from afterglow.ui import failure, runline
+from afterglow.ui.memory import memory
 from afterglow.ui.sorting import SORTS
 from afterglow.version import VERSION
 
@@ -294,3 +295,6 @@ def settings(as_json: bool) -> None:
         from afterglow.ui.screen import Screen
 
         print_settings(Screen(), found)
+
+
+afterglow.add_command(memory)

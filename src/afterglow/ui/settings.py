@@ -13,7 +13,7 @@ from afterglow.config import ROOMS, Setting, described, load
 from afterglow.ui import screen as styles
 from afterglow.ui.screen import Column, Screen
 
-__all__ = ["print_settings", "settings_now"]
+__all__ = ["print_settings", "settings_now", "without_password"]
 
 _PASSWORD: Final = re.compile(r"(?<=://)[^/@]*(?=@)|(?<=[?&]password=)[^&]*")
 
@@ -49,7 +49,12 @@ def _told(value: object, setting: Setting) -> object:
     """A value as it may be shown: of a secret only that there is one, and no passwords of URLs."""
     if setting.secret:
         return "(set)" if value else value
-    return _PASSWORD.sub("***", value) if isinstance(value, str) else value
+    return without_password(value) if isinstance(value, str) else value
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    return _PASSWORD.sub("***", url)
 
 
 def print_settings(screen: Screen, settings: list[dict[str, Any]]) -> None:
