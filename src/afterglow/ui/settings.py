@@ -12,6 +12,7 @@ from rich.text import Text
 from afterglow.config import ROOMS, Setting, described, load
 from afterglow.ui import screen as styles
 from afterglow.ui.screen import Column, Screen
+from afterglow.ui.text import shorten
 
 __all__ = ["print_settings", "settings_now", "without_password"]
 
@@ -70,12 +71,22 @@ def print_settings(screen: Screen, settings: list[dict[str, Any]]) -> None:
             Text(source, styles.WARM if changed else styles.QUIET),
         ]
         rows.append([*row, Text(setting["why"], styles.QUIET)] if with_why else row)
+    if screen.width is not None and not with_why:
+        _fit_names(rows, screen)
     columns = [
         Column("setting", right=False),
         Column("value", right=False),
         Column("from, or set it by", right=False),
     ]
     screen.grid([*columns, Column("why", right=False)] if with_why else columns, rows)
+
+
+def _fit_names(rows: list[list[Text]], screen: Screen) -> None:
+    """Names give way: what a person types in is the variable, and it stays whole."""
+    values, variables = (max(row[i].cell_len for row in rows) for i in (1, 2))
+    room = max((screen.width or 0) - values - variables - 4, 12)
+    for row in rows:
+        row[0] = Text(shorten(row[0].plain, room, mark=screen.glyphs.cut), row[0].style)
 
 
 def _value_cell(setting: Mapping[str, Any], changed: bool) -> Text:
