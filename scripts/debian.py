@@ -24,6 +24,7 @@ from pathlib import Path
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 UNPACKED = CACHE / "debian"
+MACHINE_LISTS = Path("/var/lib/apt/lists")
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -222,13 +223,26 @@ def _download(package: str) -> bool:
     command = ["apt-get", "-q", "-y", "-o", "Debug::NoLocking=true"]
     command += ["-o", f"Dir::Cache={UNPACKED / 'cache'}", "-o", "APT::Sandbox::User=root"]
     fetch = ["install", "--download-only", "--reinstall", "--no-install-recommends", package]
-    if any(Path("/var/lib/apt/lists").glob("*_Packages*")) and _apt([*command, *fetch]):
+    if _has_lists(MACHINE_LISTS) and _apt([*command, *fetch]):
         return True
     lists = UNPACKED / "lists"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
     command += ["-o", f"Dir::State::lists={lists}"]
-    say("apt-get update   (into .cache/debian: the machine's package lists are missing or old)")
-    return _apt([*command, "update"]) and _apt([*command, *fetch])
+    if not _has_lists(lists):
+        say("apt-get update   (into .cache/debian: the machine's package lists are missing or old)")
+        if not _apt([*command, "update"]):
+            return False
+    return _apt([*command, *fetch])
+
+
+def _has_lists(directory: Path) -> bool:
+    return any(directory.glob("*_Packages*"))
+
+
+def _drop_lists() -> None:
+    """Package lists of our own are large, and old the next time."""
+    for directory in (UNPACKED / "lists", UNPACKED / "cache"):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 # --- as a command -------------------------------------------------------------------------
@@ -241,6 +255,7 @@ def ensure() -> None:
         found = [need(REDIS), need(POSTGRES)]
     except NotHere as problem:
         sys.exit(f"cannot set up: {problem}")
+    _drop_lists()
     shown = ", ".join(f"{one.name} {one.version} ({one.executable})" for one in found)
     say(f"servers for the tests: {shown} ({time.perf_counter() - begun:.1f} s)")
 

@@ -52,8 +52,8 @@ def candidates(version: str) -> Iterator[Path]:
         if directory and os.access(Path(directory) / name, os.X_OK):
             yield Path(directory) / name
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = sorted(pyenv.glob(f"{version}.*/bin/{name}"), key=_by_patch, reverse=True)
-    yield from found
+    if os.access(pyenv, os.R_OK | os.X_OK):
+        yield from sorted(pyenv.glob(f"{version}.*/bin/{name}"), key=_by_patch, reverse=True)
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
         yield Path(sys.executable)
 

@@ -218,6 +218,15 @@ class RedisNode:
         found = self.info("memory")
         return 0 < int(found["maxmemory"]) <= int(found["used_memory"])
 
+    def cut_connections(self) -> int:
+        """Close the connections of all clients but ours, as a network would; how many."""
+        return int(self.ask("CLIENT KILL", "TYPE", "normal", "SKIPME", "yes"))
+
+    def hold(self, seconds: float) -> None:
+        """Be slow: answer nobody, us neither, for so long. The other nodes do not hold it for
+        dead, for only clients wait."""
+        self.ask("CLIENT PAUSE", round(seconds * 1_000), "ALL")
+
     def script_flush(self) -> None:
         """It forgets every script."""
         self.client.script_flush()
@@ -232,7 +241,6 @@ class RedisNode:
         for name, value in self._as_started.items():
             if now.get(name) != value and name not in IMMUTABLE:
                 self.client.config_set(name, value)
-        self.client.client_unpause()
         self.script_flush()
         with contextlib.suppress(redis.exceptions.ReadOnlyError):
             self.flush_all()

@@ -104,7 +104,11 @@ class Place:
     """A temporary folder, and the processes that belong to it."""
 
     def __init__(self, prefix: str, *, stays: bool = False, folder: Path | None = None) -> None:
-        self.folder = folder or Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
+        # The path of a Unix socket may have some hundred bytes.
+        short = len(tempfile.gettempdir()) < 50
+        self.folder = folder or Path(
+            tempfile.mkdtemp(prefix=f"{prefix}-", dir=None if short else "/tmp")
+        )
         self.stays = stays
         self.owner_pid = os.getpid()
         self._guard: subprocess.Popen[str] | None = None

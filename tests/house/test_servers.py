@@ -5,9 +5,13 @@ from __future__ import annotations
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from scripts.postgres import Postgres
 from scripts.redis_cluster import RedisCluster, SingleRedis
+
+NO_RETRY = Retry(NoBackoff(), 0)
 
 
 def test_killed_master_is_replaced_and_keeps_its_keys(redis_cluster: RedisCluster) -> None:
@@ -82,3 +86,15 @@ def test_postgres_keeps_what_was_committed_however_it_ends(postgres_server: Post
     postgres_server.start()
     with psycopg.connect(url) as session:
         assert session.execute("SELECT n FROM kept").fetchall() == [(1,)]
+
+
+def test_connections_are_cut_and_a_slow_server_answers_late(redis_single: SingleRedis) -> None:
+    with redis.Redis(port=redis_single.port, socket_timeout=0.3, retry=NO_RETRY) as client:
+        before = client.client_id()
+        assert redis_single.cut_connections() == 1
+        assert client.client_id() != before
+        redis_single.hold(1.0)
+        with pytest.raises(redis.exceptions.TimeoutError):
+            client.ping()
+        assert redis_single.client.ping()
+        assert client.ping()
