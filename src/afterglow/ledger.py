@@ -15,11 +15,13 @@ __all__ = [
     "BUFFER_DROP_REASONS",
     "CHANGE_KINDS",
     "DROP_REASONS",
+    "FORGET_REASONS",
     "KEEP_COUNTERS",
     "NOT_RECORDED_REASONS",
     "BufferDropReason",
     "Change",
     "DropReason",
+    "ForgetReason",
     "KeepCounter",
     "Ledger",
     "NotRecordedReason",
@@ -78,9 +80,17 @@ KeepCounter = Literal[
     "maintenance_errors",  # steps in the background that failed
 ]
 
+# Spans that were in the database and are counted in `forgotten` there (docs/retention.md).
+ForgetReason = Literal[
+    "faded",  # the strength of its trace came to its end
+    "quota",  # the file, or the number of traces, needed room
+    "asked",  # `afterglow forget`
+]
+
 DROP_REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
 NOT_RECORDED_REASONS: Final[tuple[NotRecordedReason, ...]] = get_args(NotRecordedReason)
 BUFFER_DROP_REASONS: Final[tuple[BufferDropReason, ...]] = get_args(BufferDropReason)
+FORGET_REASONS: Final[tuple[ForgetReason, ...]] = get_args(ForgetReason)
 CHANGE_KINDS: Final[tuple[Change, ...]] = get_args(Change)
 KEEP_COUNTERS: Final[tuple[KeepCounter, ...]] = get_args(KeepCounter)
 

@@ -42,6 +42,7 @@ def test_every_setting_is_on_its_page(pages: dict[str, str], room: type) -> None
         *ledger.NOT_RECORDED_REASONS,
         *ledger.BUFFER_DROP_REASONS,
         *ledger.CHANGE_KINDS,
+        *ledger.FORGET_REASONS,
         *ledger.KEEP_COUNTERS,
         *ledger.Ledger.__annotations__,
     ],

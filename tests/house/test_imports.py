@@ -30,6 +30,7 @@ PURE = (
     "write/batcher.py",
     "store/columns.py",
     "keep/decay.py",
+    "keep/rules.py",
 )
 NOT_PURE = (
     "afterglow.clock",

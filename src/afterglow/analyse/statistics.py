@@ -12,7 +12,7 @@ import struct
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 
 from afterglow.model.span import Span
@@ -118,6 +118,29 @@ class Statistics:
     def add_interrupted(self, name: str, count: int = 1) -> None:
         """Spans that never ended."""
         self._of(name).interrupted += count
+
+    def add_counted(
+        self,
+        name: str,
+        histogram: Mapping[int, int],
+        *,
+        total_ns: int,
+        self_ns: int | None,
+        min_ns: int,
+        max_ns: int,
+        errors: int,
+    ) -> None:
+        """Finished spans of one name that were counted before: `histogram` is by bucket."""
+        entry = self._of(name)
+        count = sum(histogram.values())
+        if count:
+            entry.settle()
+            entry.min = min(entry.min, min_ns) if entry.count else min_ns
+            entry.max = max(entry.max, max_ns) if entry.count else max_ns
+            entry.count += count
+            entry.total += total_ns
+            entry.buckets.update(histogram)
+        self.add(name, (), self_ns=self_ns, errors=errors)
 
     def _settle(self) -> None:
         for entry in self._names.values():

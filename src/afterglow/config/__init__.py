@@ -14,6 +14,7 @@ from afterglow.config.flush import FlushConfig
 from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
+from afterglow.config.retention import RetentionConfig
 from afterglow.config.servers import ServersConfig
 from afterglow.config.setting import Setting, described, load, room_fields
 
@@ -27,6 +28,7 @@ __all__ = [
     "MemoryConfig",
     "Overflow",
     "RecordConfig",
+    "RetentionConfig",
     "RunConfig",
     "ServersConfig",
     "Setting",
@@ -42,6 +44,7 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     WriteConfig,
     JournalConfig,
     RunConfig,
+    RetentionConfig,
     BufferConfig,
     FlushConfig,
     MemoryConfig,

@@ -72,6 +72,7 @@ SPANS: Final = Profile(
     name="spans",
     kinds={
         "pinned": Kind(0.0, 1.0, protected=True),
+        "open": Kind(0.0, 1.0, protected=True),  # goes on: fading begins when it has ended
         "error": _lasting(14.0, 0.9),
         "slow": _lasting(7.0, 0.8),
         "normal": _lasting(2.0, 0.5),

@@ -10,6 +10,7 @@ import msgspec
 from afterglow.ledger import Ledger, new_ledger
 from afterglow.model.audit import Audit
 from afterglow.model.run import Process, Run
+from afterglow.store.schema import one_snapshot
 
 __all__ = ["read_audits", "read_books", "read_processes", "read_runs", "sum_books"]
 
@@ -117,11 +118,21 @@ def read_books(connection: sqlite3.Connection, process: int) -> tuple[Ledger, in
 
 def read_audits(connection: sqlite3.Connection, run_id: str | None) -> list[Audit]:
     """The books of each process beside the rows that are there, which are counted."""
+    with one_snapshot(connection):
+        return _audits(connection, run_id)
+
+
+def _audits(connection: sqlite3.Connection, run_id: str | None) -> list[Audit]:
     found: dict[int, int] = dict(
         connection.execute(
             "SELECT process, count(*) FROM spans WHERE end_ns IS NOT NULL GROUP BY process"
         ).fetchall()
     )
+    forgotten: dict[int, dict[str, int]] = {}
+    for process, reason, spans in connection.execute(
+        "SELECT process, reason, spans FROM ledger WHERE counter = 'forgotten'"
+    ):
+        forgotten.setdefault(process, {})[reason] = spans
     audits = []
     for identity, state, process in read_processes(connection, run_id):
         ledger, rescued, damaged = read_books(connection, identity)
@@ -133,6 +144,7 @@ def read_audits(connection: sqlite3.Connection, run_id: str | None) -> list[Audi
                 found=found.get(identity, 0),
                 rescued=rescued,
                 damaged_batches=damaged,
+                forgotten=forgotten.get(identity, {}),
             )
         )
     return audits

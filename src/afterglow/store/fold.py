@@ -66,39 +66,55 @@ class _State(msgspec.Struct):
     ended: int
 
 
-def fold(path: Path, *, progress: Progress | None = None, clock: Clock | None = None) -> Folded:
+def fold(
+    path: Path,
+    *,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+    portion_spans: int | None = None,
+    between: Callable[[], None] | None = None,
+) -> Folded:
     """Fold the journals beside `path` into it; makes the file if there is something to fold.
 
-    `progress(done, total)` is called with bytes of batches. Safe beside writers and other
+    `progress(done, total)` is called with bytes of batches. A transaction ends with the batch
+    that brings it to `portion_spans` (24,576); `between` is called after each, in no transaction:
+    whoever keeps the file small makes room there. Safe beside writers and other
     folds. Raises sqlite3.Error or OSError where the file itself cannot be used (journals that
     cannot are named in the result), and StoreBusyError.
     """
     folder = journals_of(path)
+
+    def run(path: Path) -> Folded:
+        connection = initialise(path)
+        try:
+            return _Fold(connection, folder, progress, portion_spans or _PORTION, between).run()
+        finally:
+            connection.close()
+
     if not folder.is_dir():
         # Without journals nobody runs any more: say so, if the file thinks otherwise.
-        return _fold_into(path, progress) if path.exists() else Folded()
+        return run(path) if path.exists() else Folded()
     with folding(path, clock or SystemClock()):
-        result = _fold_into(path, progress)
+        result = run(path)
         with suppress(OSError):
             folder.rmdir()  # so that a person has one file; it fails where anything is left
         return result
 
 
-def _fold_into(path: Path, progress: Progress | None) -> Folded:
-    connection = initialise(path)
-    try:
-        return _Fold(connection, journals_of(path), progress).run()
-    finally:
-        connection.close()
-
-
 class _Fold:
     def __init__(
-        self, connection: sqlite3.Connection, folder: Path, progress: Progress | None
+        self,
+        connection: sqlite3.Connection,
+        folder: Path,
+        progress: Progress | None,
+        portion_spans: int,
+        between: Callable[[], None] | None,
     ) -> None:
         self._connection = connection
         self._folder = folder
         self._progress = progress
+        self._portion_spans = portion_spans
+        self._between = between
         self._done = 0
         self._total = 0
         self._result = Folded()
@@ -179,7 +195,7 @@ class _Fold:
             return False
         with self._transaction():
             # Asked again inside: another process may have folded meanwhile.
-            portion = _Portion(self._state(journal))
+            portion = _Portion(self._state(journal), self._portion_spans)
             portion.read(journal)
             if not portion.batches:
                 return False
@@ -190,6 +206,8 @@ class _Fold:
         self._done += portion.size
         if self._progress is not None:
             self._progress(min(self._done, self._total), max(self._done, self._total))
+        if self._between is not None:
+            self._between()
         return True
 
     def _insert(self, journal: Journal, portion: _Portion) -> None:
@@ -302,8 +320,9 @@ class _Fold:
 class _Portion:
     """The next batches of a journal, decoded."""
 
-    def __init__(self, state: _State) -> None:
+    def __init__(self, state: _State, most_spans: int) -> None:
         self.state = state
+        self._most_spans = most_spans
         self.seq = state.seq
         self.batches = 0
         self.damaged = 0
@@ -323,7 +342,7 @@ class _Portion:
                     return
                 self.seq = seq
                 self.batches += 1
-                if self.spans >= _PORTION:
+                if self.spans >= self._most_spans:
                     return
 
     def _take(self, body: bytes | None) -> bool:

@@ -65,7 +65,11 @@ def insert_portion(
 
 
 def _highest_id(connection: sqlite3.Connection) -> int:
-    highest: int = connection.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()[0]
+    """The highest row id that `spans` has or retention has seen: ids never come again."""
+    highest: int = connection.execute(
+        "SELECT max(coalesce((SELECT max(id) FROM spans), 0),"
+        " coalesce((SELECT value FROM keeping WHERE key = 'looked_at'), 0))"
+    ).fetchone()[0]
     return highest
 
 
@@ -187,7 +191,8 @@ def write_books(
 ) -> None:
     """Replace the books and the counted calls of a process by newer ones."""
     connection.execute(
-        "DELETE FROM ledger WHERE process = ? AND counter NOT IN ('rescued', 'damaged')",
+        "DELETE FROM ledger WHERE process = ?"
+        " AND counter NOT IN ('rescued', 'damaged', 'forgotten')",
         (process,),
     )
     lines: list[tuple[int, str, str, int]] = []

@@ -24,8 +24,9 @@ from afterglow.model.tree import SpanNode
 from afterglow.store.books import read_audits, read_books, read_processes, read_runs, sum_books
 from afterglow.store.failures import explained, primary_code, store_error
 from afterglow.store.fold import Folded, fold
+from afterglow.store.forget import add_forgotten
 from afterglow.store.journal_files import journals_in
-from afterglow.store.schema import connect, journals_of, verify
+from afterglow.store.schema import connect, journals_of, one_snapshot, verify
 from afterglow.store.spans import COLUMNS, SpanReader, Where, matches, trace_filter
 from afterglow.store.traces import TraceReader
 
@@ -236,8 +237,7 @@ class Database:
         `progress(done, total)` is called as finished spans are read.
         """
         statistics = Statistics()
-        done = 0
-        with explained(self.path):
+        with explained(self.path), one_snapshot(self._connection):
             run_id = self._run_id(run)
             (total,) = self._connection.execute(
                 "SELECT coalesce(sum(spans), 0) FROM processes WHERE :run IS NULL OR run_id = :run",
@@ -248,6 +248,7 @@ class Database:
                 where.add("s.name = ?", name)
             self._add_unended(statistics, where)
             where.add("s.end_ns IS NOT NULL")
+            done = add_forgotten(self._connection, statistics, run_id, name)
             rows = self._connection.execute(
                 "SELECT s.name, s.duration_ns, coalesce(s.self_ns, s.duration_ns),"
                 f" s.status = 'error' FROM spans AS s NOT INDEXED {where}",

@@ -10,6 +10,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -25,6 +26,7 @@ __all__ = [
     "initialise",
     "journals_of",
     "newer",
+    "one_snapshot",
     "verify",
 ]
 
@@ -45,7 +47,7 @@ def _migrations() -> list[tuple[int, str]]:
     )
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def journals_of(path: Path) -> Path:
@@ -69,6 +71,19 @@ def connect(path: Path, mode: str, *, busy_ms: int = _BUSY_MS) -> sqlite3.Connec
     )
     connection.execute("PRAGMA trusted_schema=OFF")
     return connection
+
+
+@contextmanager
+def one_snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read inside is of one moment: others may forget between two queries."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def verify(path: Path) -> int:

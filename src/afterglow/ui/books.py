@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rich.text import Text
 
@@ -18,7 +19,7 @@ from afterglow.ui.units import count, plural
 
 __all__ = ["audit_document", "print_books", "problems"]
 
-_KINDS: Final = ("dropped", "not_recorded", "changed")
+_KINDS: Final = ("dropped", "not_recorded", "changed", "forgotten")
 
 
 def problems(audits: Sequence[Audit]) -> list[str]:
@@ -26,7 +27,7 @@ def problems(audits: Sequence[Audit]) -> list[str]:
     found = []
     for audit in audits:
         where = f"process {audit.process.pid} of run {printable(audit.process.run_id[:32])}"
-        missing = _missing(audit)
+        missing = audit.missing
         if not balanced(audit.ledger):
             found.append(f"{where}: recorded is not written + dropped + in flight")
         if audit.damaged_batches:
@@ -52,7 +53,8 @@ def audit_document(audits: Sequence[Audit]) -> dict[str, Any]:
                 "state": audit.state,
                 **audit.ledger,
                 "found": audit.found,
-                "missing": _missing(audit),
+                "forgotten": audit.forgotten,
+                "missing": audit.missing,
                 "damaged_batches": audit.damaged_batches,
             }
             for audit in audits
@@ -60,6 +62,7 @@ def audit_document(audits: Sequence[Audit]) -> dict[str, Any]:
         "sum": {
             **sum_books([audit.ledger for audit in audits]),
             "found": sum(audit.found for audit in audits),
+            "forgotten": _forgotten(audits),
         },
     }
 
@@ -74,47 +77,73 @@ def print_books(screen: Screen, audits: Sequence[Audit]) -> None:
     labels.append(("pid", lambda a: Text(str(a.process.pid))))
     if any(audit.state != "finished" for audit in audits):
         labels.append(("state", lambda a: Text(a.state, _state_style(a.state))))
-    missing = any(_missing(audit) for audit in audits)
+    titles = ["recorded", "= written", "+ dropped", "+ in flight", "in file"]
+    if any(audit.forgotten for audit in audits):
+        titles.append("forgotten")
+    if any(audit.missing for audit in audits):
+        titles.append("missing")
     rows = [
-        [*(of(audit) for _, of in labels), *_numbers(audit.ledger, audit.found, missing)]
-        for audit in audits
+        [*(of(audit) for _, of in labels), *_numbers(_Line.of(audit), titles)] for audit in audits
     ]
     total = sum_books([audit.ledger for audit in audits])
     if len(audits) != 1:
         first = [Text("all", "bold"), *(Text("") for _ in labels[1:])]
-        rows.append([*first, *_numbers(total, sum(a.found for a in audits), missing)])
-    numbers = ["recorded", "= written", "+ dropped", "+ in flight", "in file"]
-    numbers += ["missing"] if missing else []
+        rows.append([*first, *_numbers(_Line.sum(total, audits), titles)])
     columns = [Column(title, right=False) for title, _ in labels]
-    screen.grid(columns + [Column(title) for title in numbers], rows)
-    _print_reasons(screen, total)
+    screen.grid(columns + [Column(title) for title in titles], rows)
+    _print_reasons(screen, {**total, "forgotten": _forgotten(audits)})
     _print_verdict(screen, audits)
 
 
-def _missing(audit: Audit) -> int:
-    return audit.ledger["written"] - audit.found
+class _Line(NamedTuple):
+    """One line of the table."""
+
+    ledger: Ledger
+    found: int
+    forgotten: int
+    missing: int
+
+    @classmethod
+    def of(cls, audit: Audit) -> _Line:
+        return cls(audit.ledger, audit.found, sum(audit.forgotten.values()), audit.missing)
+
+    @classmethod
+    def sum(cls, total: Ledger, audits: Sequence[Audit]) -> _Line:
+        lines = [cls.of(audit) for audit in audits]
+        found, forgotten = sum(one.found for one in lines), sum(one.forgotten for one in lines)
+        return cls(total, found, forgotten, sum(one.missing for one in lines))
+
+
+def _forgotten(audits: Sequence[Audit]) -> dict[str, int]:
+    """Forgotten spans of all processes, by reason."""
+    total: Counter[str] = Counter()
+    for audit in audits:
+        total.update(audit.forgotten)
+    return dict(total)
 
 
 def _state_style(state: str) -> str:
     return {"interrupted": styles.WARNING, "running": styles.GOOD}.get(state, styles.QUIET)
 
 
-def _numbers(ledger: Ledger, found: int, with_missing: bool) -> list[Text]:
+def _numbers(line: _Line, titles: Sequence[str]) -> list[Text]:
+    ledger, missing = line.ledger, line.missing
     dropped = sum(ledger["dropped"].values())
-    missing = ledger["written"] - found
     cells = [
         Text(count(ledger["recorded"]), "" if balanced(ledger) else styles.BAD),
         Text(count(ledger["written"])),
         Text(count(dropped), styles.WARNING if dropped else styles.QUIET),
         Text(count(ledger["in_flight"]), styles.WARNING if ledger["in_flight"] else styles.QUIET),
-        Text(count(found)),
+        Text(count(line.found)),
     ]
-    if with_missing:
+    if "forgotten" in titles:
+        cells.append(Text(count(line.forgotten), "" if line.forgotten else styles.QUIET))
+    if "missing" in titles:
         cells.append(Text(count(missing), styles.BAD if missing else styles.QUIET))
     return cells
 
 
-def _print_reasons(screen: Screen, total: Ledger) -> None:
+def _print_reasons(screen: Screen, total: Mapping[str, Any]) -> None:
     for kind in _KINDS:
         reasons: Mapping[str, int] = total[kind]
         listed = [(reason, n) for reason, n in sorted(reasons.items()) if n]
@@ -135,4 +164,5 @@ def _print_verdict(screen: Screen, audits: Sequence[Audit]) -> None:
         text = "in flight in processes that were killed, so they are lost"
         screen.prose((f"{plural(killed, 'span')} {text}", styles.WARNING))
     if not wrong:
-        screen.line(("the books balance, and every row is there", styles.GOOD))
+        there = "is there or counted as forgotten" if _forgotten(audits) else "is there"
+        screen.line((f"the books balance, and every row {there}", styles.GOOD))

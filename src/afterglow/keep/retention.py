@@ -1,0 +1,361 @@
+"""Retention of recorded traces: each is an entry whose strength decides how long its spans stay.
+
+The entries are those of a trace store (partition "spans") in the database itself. Whoever removes
+one, because it has faded or the file needs room, removes its spans in the same transaction; what
+they came to goes on counting (store/forget.py). A pass is cut into short transactions, each of
+which leaves everything right, so it may be killed anywhere, and several may go on at once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from afterglow.clock import Clock, SystemClock
+from afterglow.config import RetentionConfig
+from afterglow.errors import StoreError
+from afterglow.keep.backend import LINK_AT, Changes, Coactivation, Found, Put, Totals
+from afterglow.keep.entry import Moment, Record
+from afterglow.keep.rules import entered, judge, looked_at, spans_profile, tick_at, ticks_due
+from afterglow.keep.sqlite.backend import SqliteBackend
+from afterglow.ledger import ForgetReason
+from afterglow.model.kept import History, TraceSummary
+from afterglow.store.failures import explained
+from afterglow.store.fold import Folded, fold
+from afterglow.store.forget import Forgotten, forget_traces
+from afterglow.store.room import Room, checkpoint, compact, measured, worth_compacting
+from afterglow.store.schema import initialise, journals_of, verify
+from afterglow.store.summaries import (
+    changed_traces,
+    histories,
+    mark_changed,
+    mark_entered,
+    note_going_on,
+    pinned_traces,
+    set_pinned,
+    summarise,
+)
+
+__all__ = ["PARTITION", "Pass", "Retention"]
+
+PARTITION: Final = "spans"
+
+#: New spans of one look: what other writers wait for at most (a tenth of a second).
+_LOOK_SPANS: Final = 24_576
+#: Entries made in one transaction.
+_ENTER: Final = 512
+#: A fold in portions of this share of the quota; so much room is kept free for the next one.
+_PORTION_SHARE: Final = 0.05
+_HEADROOM: Final = 0.10
+#: A span takes about so much of the file: for the size of a portion.
+_SPAN_BYTES: Final = 300
+_LEAST_EVICTED: Final = 16
+_NO_LIMIT: Final = (1 << 63) - 1
+
+
+class Pass(msgspec.Struct):
+    """What one pass did. `over_bytes`: by so much the file is beyond its quota all the same, for
+    what is left is pinned, or goes on."""
+
+    folded: Folded = msgspec.field(default_factory=Folded)
+    forgotten: Forgotten = msgspec.field(default_factory=Forgotten)
+    entered: int = 0
+    compacted: int = 0
+    room: Room = Room(0, 0)
+    over_bytes: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.folded.batches or self.forgotten.traces or self.entered)
+
+
+class Retention:
+    """The traces of one database. Close it, or use `with`. Raises StoreError.
+
+    The file is made if there are journals for it. Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: RetentionConfig | None = None,
+        *,
+        clock: Clock | None = None,
+        busy_ms: int = 30_000,
+    ) -> None:
+        self.path = path
+        self.config = config or RetentionConfig()
+        self.profile = spans_profile(self.config)
+        self._protected = [name for name, kind in self.profile.kinds.items() if kind.protected]
+        self._clock = clock or SystemClock()
+        self._why: ForgetReason = "faded"
+        self._pass = Pass()
+        if path.exists():
+            verify(path)
+        elif not journals_of(path).is_dir():
+            raise StoreError(f"{path} is not there; record into it first: afterglow run SCRIPT")
+        self._backend = SqliteBackend(
+            path, PARTITION, on_removed=self._forget_spans, busy_ms=busy_ms
+        )
+        with explained(path):
+            self.connection = initialise(path)
+            self.connection.execute(f"PRAGMA busy_timeout={busy_ms:d}")
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._backend.close()
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- one pass -------------------------------------------------------------------------
+
+    def step(
+        self,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        forget: bool = True,
+        mend: bool = True,
+    ) -> Pass:
+        """Fold what is new, let fade, and forget what has faded or has no room.
+
+        Without `forget` nothing goes: traces are only looked at. `mend` holds all traces against
+        their entries first, which costs as much as there are traces.
+        """
+        self._pass = Pass()
+        if mend:
+            self._mend()
+        if forget:
+            self.fade()
+        share = self.config.keep_max_bytes * _PORTION_SHARE / _SPAN_BYTES
+        with explained(self.path):
+            self._pass.folded = fold(
+                self.path,
+                progress=progress,
+                clock=self._clock,
+                portion_spans=max(1, min(_LOOK_SPANS, int(share))),
+                between=self._between if forget else None,
+            )
+            self.look()
+            if forget:
+                self.make_room()
+            self._pass.room = measured(self.connection)
+            checkpoint(self.connection, self.path, 0)
+        return self._pass
+
+    def _between(self) -> None:
+        """Between two portions of a fold: the next one finds room."""
+        checkpoint(self.connection, self.path, int(self.config.keep_max_bytes * _HEADROOM))
+        if self._is_full(measured(self.connection)):
+            self.look()
+            self.make_room()
+
+    def fade(self) -> None:
+        """Let the time that went by count, and forget what has faded."""
+        now_ns = self._clock.wall_ns()
+
+        def due(totals: Totals) -> tuple[int, int, int]:
+            return ticks_due(totals, self.profile, now_ns)
+
+        with self._because("faded"):
+            self._backend.advance(due, now_ns)
+
+    def _forget_spans(self, connection: Any, trace_ids: Sequence[str]) -> None:
+        """In the transaction that removes these entries."""
+        forgotten = forget_traces(connection, trace_ids, self._why)
+        self._pass.forgotten.traces += forgotten.traces
+        self._pass.forgotten.spans += forgotten.spans
+
+    @contextmanager
+    def _because(self, why: ForgetReason) -> Iterator[None]:
+        before, self._why = self._why, why
+        try:
+            yield
+        finally:
+            self._why = before
+
+    # --- looking: which traces are there, and what each is --------------------------------
+
+    def look(self) -> None:
+        """Take all that is new in the file into entries."""
+        with explained(self.path):
+            self._mend_pinned()
+            while True:
+                with self._transaction() as connection:
+                    looked = summarise(connection, _LOOK_SPANS)
+                    note_going_on(connection)
+                self._enter()
+                self._link(looked.links)
+                if not looked.spans:
+                    return
+
+    def _mend_pinned(self) -> None:
+        """What is pinned is never lost to a process that was killed between table and entry."""
+        pinned = pinned_traces(self.connection)
+        found = self._backend.read(pinned, links=False).records if pinned else {}
+        wrong = [trace for trace in pinned if trace not in found or found[trace].kind != "pinned"]
+        if wrong:
+            with self._transaction() as connection:
+                mark_changed(connection, wrong)
+
+    def _mend(self) -> None:
+        """Entries that somebody removed by hand, without their spans, are made again."""
+        wrong: list[str] = []
+        (traces,) = self.connection.execute("SELECT count(*) FROM traces").fetchone()
+        if traces > self._backend.totals().entries:
+            rows = self.connection.execute("SELECT trace_id FROM traces WHERE changed = 0")
+            while portion := [trace for (trace,) in rows.fetchmany(_LOOK_SPANS)]:
+                known = self._backend.known(portion)
+                wrong += [trace for trace in portion if trace not in known]
+        if wrong:
+            with self._transaction() as connection:
+                mark_changed(connection, wrong)
+
+    def _enter(self) -> None:
+        """Make the entries of traces that are new or have changed."""
+        while traces := changed_traces(self.connection, _ENTER):
+            usual = histories(self.connection, {(t.service, t.name) for t in traces})
+            now_ns = self._clock.wall_ns()
+            found = self._backend.read([trace.trace_id for trace in traces], links=False)
+            tick = tick_at(self._moment(found.moment, now_ns), self.profile, now_ns)
+            puts: list[Put] = []
+            marks: list[tuple[TraceSummary, str, str]] = []
+            for trace in traces:
+                verdict = judge(
+                    trace, usual.get((trace.service, trace.name), History()), self.config
+                )
+                before = found.records.get(trace.trace_id)
+                record = entered(
+                    trace, verdict, before, profile=self.profile, tick=tick, now_ns=now_ns
+                )
+                if record != before:
+                    puts.append(Put(record))
+                marks.append((trace, verdict.kind, verdict.why))
+            if puts:
+                new = len(traces) - len(found.records)
+                self._backend.apply(Changes(puts=puts, ingested=new), now_ns)
+                self._pass.entered += len(puts)
+            with self._transaction() as connection:
+                mark_entered(connection, marks)
+
+    def _moment(self, moment: Moment, now_ns: int) -> Moment:
+        """Before the first write there is none: time begins now."""
+        return moment if moment.ticked_at else Moment(0, now_ns)
+
+    def _link(self, links: Sequence[tuple[str, str]]) -> None:
+        """A trace that another one points at matters: it is reinforced, and the two are linked."""
+        if not links or not self.config.keep_looks:
+            return
+        self.reinforce({target for _, target in links})
+        pairs = {(min(a, b), max(a, b)) for a, b in links}
+        together = [Coactivation(a, b, LINK_AT) for a, b in sorted(pairs)]
+        self._backend.apply(Changes(links=together), self._clock.wall_ns())
+
+    # --- room -----------------------------------------------------------------------------
+
+    def _is_full(self, room: Room) -> bool:
+        return room.used_bytes > self.config.keep_max_bytes * (1 - _HEADROOM)
+
+    def make_room(self) -> None:
+        """Forget what would fade soonest until the file and the number of traces are in bounds."""
+        with explained(self.path), self._because("quota"):
+            self._evict(self.config.keep_max_traces)
+            room = measured(self.connection)
+            if self._is_full(room):
+                room = self._free_pages(room)
+            if room.file_bytes > self.config.keep_max_bytes and not self._is_full(room):
+                self._compact()  # the quota is smaller than the file once was
+                room = measured(self.connection)
+            self._pass.over_bytes = max(0, room.file_bytes - self.config.keep_max_bytes)
+
+    def _free_pages(self, room: Room) -> Room:
+        target = self.config.keep_max_bytes * (1 - 1.5 * _HEADROOM)
+        if worth_compacting(self.connection, room.used_bytes) and self._compact():
+            room = measured(self.connection)
+        entries = self._backend.totals().entries
+        mean = max(room.used_bytes / max(entries, 1), 1.0)
+        while room.used_bytes > target:
+            # Half of what it should take: to forget too much is worse than to look again.
+            count = max(_LEAST_EVICTED, int((room.used_bytes - target) / mean / 2))
+            if not self._evict(self._backend.totals().entries - count):
+                break
+            room = measured(self.connection)
+        return room
+
+    def _evict(self, most: int) -> int:
+        """Forget what would fade soonest until so many entries are left; how many went."""
+        gone = self._backend.evict(
+            max(0, most), _NO_LIMIT, self.profile.quota_policy, self._protected,
+            self._clock.wall_ns(),
+        )  # fmt: skip
+        return len(gone)
+
+    def _compact(self) -> bool:
+        done = compact(self.connection)
+        self._pass.compacted += done
+        checkpoint(self.connection, self.path, 0)
+        return done
+
+    # --- what people say of a trace -------------------------------------------------------
+
+    def pin(self, trace_id: str, pinned: bool = True) -> None:
+        """Keep a trace for good, or no longer. It must be known (`look`, `find`)."""
+        with explained(self.path):
+            with self._transaction() as connection:
+                set_pinned(connection, trace_id, pinned)
+            self._enter()
+
+    def forget(self, trace_id: str) -> Forgotten:
+        """Forget a trace now, pinned or not."""
+        self._pass = Pass()
+        with self._because("asked"):
+            self._backend.apply(Changes(gone=[trace_id]), self._clock.wall_ns())
+        return self._pass.forgotten
+
+    def reinforce(self, trace_ids: Iterable[str]) -> int:
+        """Traces that somebody looked at, exported or pointed at stay longer; how many there were.
+
+        What is not known, pinned or goes on is passed over.
+        """
+        now_ns = self._clock.wall_ns()
+        found = self._backend.read(sorted(set(trace_ids)), links=False)
+        tick = tick_at(found.moment, self.profile, now_ns)
+        touched: list[Record] = [
+            looked_at(record, tick, now_ns)
+            for record in found.records.values()
+            if record.decay_rate > 0
+        ]
+        if touched:
+            self._backend.apply(Changes(touched=touched), now_ns)
+        return len(touched)
+
+    def read(self, trace_ids: Sequence[str]) -> Found:
+        """The entries of traces."""
+        return self._backend.read(trace_ids, links=False)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
