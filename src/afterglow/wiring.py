@@ -13,15 +13,25 @@ import socket
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from afterglow.clock import Clock, SystemClock, monotonic_ns
-from afterglow.config import JournalConfig, RecordConfig, RunConfig, WriteConfig, load, room_fields
+from afterglow.config import (
+    JournalConfig,
+    RecordConfig,
+    RetentionConfig,
+    RunConfig,
+    WriteConfig,
+    load,
+    room_fields,
+)
 from afterglow.errors import SettingError, StoreError
 from afterglow.handover import Handover
 from afterglow.model.run import Process
+from afterglow.model.span import trace_id_hex
 from afterglow.ports import SpanSink
 from afterglow.record import tracer as record_tracer
 from afterglow.record.context import remote_parent
@@ -35,7 +45,20 @@ from afterglow.store.schema import journals_of, verify
 from afterglow.version import VERSION
 from afterglow.write.writer import Writer
 
-__all__ = ["Tracer", "flush_live", "open_database", "run_program"]
+if TYPE_CHECKING:
+    from afterglow.keep.retention import Retention
+
+__all__ = [
+    "Tracer",
+    "flush_live",
+    "looked_at",
+    "open_database",
+    "open_retention",
+    "run_program",
+]
+
+#: A look waits no longer than this for whoever writes the file.
+_LOOK_BUSY_MS: Final = 250
 
 #: Tracers that are not closed, for fork, exit and readers in the same process.
 _live: weakref.WeakSet[Tracer] = weakref.WeakSet()
@@ -146,9 +169,42 @@ def open_database(
 
     `progress(done, total)` is called while folding, in bytes of journal. Raises StoreError,
     with one line that says what to do, for a file that is missing, not ours, newer or damaged.
+    Nothing is forgotten by it, unless the setting `keep_when_read` says so.
     """
     flush_live(path)
+    if load(RetentionConfig, {}).keep_when_read:
+        with open_retention(path) as retention:
+            retention.step(progress=progress)
     return Database(Path(path), progress=progress)
+
+
+def open_retention(
+    path: str | os.PathLike[str], *, clock: Clock | None = None, **settings: Any
+) -> Retention:
+    """Open a file to let its traces fade (keep/retention.py). `settings` are RetentionConfig's.
+
+    Raises SettingError and StoreError.
+    """
+    from afterglow.keep.retention import Retention
+
+    config = load(RetentionConfig, settings)
+    flush_live(path)
+    return Retention(Path(path), config, clock=clock)
+
+
+def looked_at(path: str | os.PathLike[str], trace_ids: Iterable[int]) -> None:
+    """Somebody looked at these traces of a file, or exported them: they stay longer.
+
+    Only where `afterglow keep` knows them. It never fails: looking needs no writing.
+    """
+    from afterglow.keep.retention import Retention
+
+    config = load(RetentionConfig, {})
+    ids = {trace_id_hex(trace) for trace in trace_ids}
+    if not (config.keep_looks and ids and Path(path).exists()):
+        return
+    with suppress(StoreError), Retention(Path(path), config, busy_ms=_LOOK_BUSY_MS) as retention:
+        retention.reinforce(ids)
 
 
 def flush_live(path: str | os.PathLike[str]) -> None:

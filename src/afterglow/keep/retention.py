@@ -140,7 +140,8 @@ class Retention:
         """
         self._pass = Pass()
         if mend:
-            self._mend()
+            with explained(self.path):
+                self._mend()
         if forget:
             self.fade()
         share = self.config.keep_max_bytes * _PORTION_SHARE / _SPAN_BYTES
@@ -314,12 +315,13 @@ class Retention:
 
     # --- what people say of a trace -------------------------------------------------------
 
-    def pin(self, trace_id: str, pinned: bool = True) -> None:
-        """Keep a trace for good, or no longer. It must be known (`look`, `find`)."""
+    def pin(self, trace_id: str, pinned: bool = True) -> bool:
+        """Keep a trace for good, or no longer; whether it was pinned. It must be known (`look`)."""
         with explained(self.path):
             with self._transaction() as connection:
-                set_pinned(connection, trace_id, pinned)
+                was = set_pinned(connection, trace_id, pinned)
             self._enter()
+        return was
 
     def forget(self, trace_id: str) -> Forgotten:
         """Forget a trace now, pinned or not."""

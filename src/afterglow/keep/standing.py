@@ -21,6 +21,7 @@ __all__ = ["KeptKind", "KeptTrace", "Standing", "find_trace", "standing"]
 
 _DIGITS: Final = 32
 _LISTED: Final = 5
+_SHORT: Final = 12
 
 
 class KeptKind(msgspec.Struct, frozen=True):
@@ -37,10 +38,14 @@ class KeptKind(msgspec.Struct, frozen=True):
 
 
 class KeptTrace(msgspec.Struct, frozen=True):
-    """One trace. `goes_ns` is when it will be forgotten (ns since 1970) if nobody looks at it and
-    there is room; None: never, or time goes by volume."""
+    """One trace; `short_id` is the beginning of its id that no other trace has.
+
+    `goes_ns` is when it will be forgotten (ns since 1970) if nobody looks at it and there is room;
+    None: never, or time goes by volume.
+    """
 
     trace_id: str
+    short_id: str
     kind: str
     why: str
     service: str
@@ -115,8 +120,13 @@ def _kind(name: str, row: Sequence[Any] | None, profile: Profile) -> KeptKind:
     kind = profile.kinds[name]
     tick_s = None if profile.tick_entries is not None else profile.tick_s
     half, whole = half_life(kind.curve, kind.decay_rate), lifetime(kind)
+    _, traces, spans, errors, size = row or (name, 0, 0, 0, 0)
     return KeptKind(
-        *(row or (name, 0, 0, 0, 0)),
+        kind=name,
+        traces=traces,
+        spans=spans,
+        errors=errors,
+        bytes=size,
         half_life_s=None if half is None or tick_s is None else half * tick_s,
         lifetime_s=None if whole is None or tick_s is None else whole * tick_s,
     )
@@ -136,11 +146,25 @@ def _traces(retention: Retention, rows: Sequence[Sequence[Any]], now_ns: int) ->
             goes_ns = moment.ticked_at + round((prune_tick - moment.tick) * profile.tick_s * 1e9)
         kept.append(
             KeptTrace(
-                trace, kind, why, service, name, start_ns, duration_ns, spans,
-                record.strength(tick), goes_ns,
+                trace, _short(retention.connection, trace), kind, why, service, name, start_ns,
+                duration_ns, spans, record.strength(tick), goes_ns,
             )
         )  # fmt: skip
     return kept
+
+
+def _short(connection: sqlite3.Connection, trace: str) -> str:
+    """The shortest beginning, twelve digits at least, that neither neighbour has: the ids of one
+    process begin alike."""
+    row = connection.execute(
+        "SELECT (SELECT max(trace_id) FROM traces WHERE trace_id < :id),"
+        " (SELECT min(trace_id) FROM traces WHERE trace_id > :id)",
+        {"id": trace},
+    ).fetchone()
+    length = _SHORT
+    while any(other is not None and other[:length] == trace[:length] for other in row):
+        length += 1
+    return trace[:length]
 
 
 def find_trace(connection: sqlite3.Connection, beginning: str) -> str:

@@ -279,12 +279,13 @@ def mark_changed(connection: sqlite3.Connection, ids: Iterable[str]) -> None:
     )
 
 
-def set_pinned(connection: sqlite3.Connection, trace_id: str, pinned: bool) -> None:
-    """Pin or unpin a trace; its entry is made again."""
-    connection.execute(
+def set_pinned(connection: sqlite3.Connection, trace_id: str, pinned: bool) -> bool:
+    """Pin or unpin a trace, whose entry is made again; whether it was pinned before."""
+    done = connection.execute(
         "UPDATE traces SET pinned = ?, changed = 1 WHERE trace_id = ? AND pinned <> ?",
         (pinned, trace_id, pinned),
     )
+    return pinned != bool(done.rowcount)
 
 
 def pinned_traces(connection: sqlite3.Connection) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from afterglow.ui import failure, runline
+from afterglow.ui import failure, keep_commands, options, runline
 from afterglow.ui.memory import memory
 from afterglow.ui.sorting import SORTS
 from afterglow.version import VERSION
@@ -74,8 +74,8 @@ def afterglow() -> None:
 
 # --- what commands share ------------------------------------------------------------------
 
-_database = click.argument("database", required=False, metavar="[DB]")
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_database = options.database
+_json = options.as_json
 
 
 def _limit(default: int, what: str) -> Callable[..., Any]:
@@ -89,14 +89,6 @@ def _run_option(help_text: str) -> Callable[..., Any]:
     return click.option("--run", "run_name", metavar="ID", help=help_text)
 
 
-def _path_of(database: str | None) -> Path:
-    if database is not None:
-        return Path(database)
-    from afterglow.config import RunConfig, load
-
-    return Path(load(RunConfig, {}).database)
-
-
 @contextmanager
 def _opened(database: str | None) -> Iterator[Database]:
     """The database of a command, folded, with a progress bar if that takes long."""
@@ -105,7 +97,7 @@ def _opened(database: str | None) -> Iterator[Database]:
     from afterglow.ui.units import size
 
     with Progress("folding", size) as progress:
-        opened = wiring.open_database(_path_of(database), progress=progress)
+        opened = wiring.open_database(options.path_of(database), progress=progress)
     for problem in opened.folded.problems:
         failure.say(problem)
     with opened:
@@ -277,7 +269,7 @@ def import_file(file: Path, database: str | None, namespace: str | None, as_json
     """Copy the runs of a file that ferret-io wrote into a database of ours."""
     from afterglow.ui import reading
 
-    reading.import_file(file, _path_of(database), namespace, as_json=as_json)
+    reading.import_file(file, options.path_of(database), namespace, as_json=as_json)
 
 
 @afterglow.command()
@@ -297,4 +289,7 @@ def settings(as_json: bool) -> None:
         print_settings(Screen(), found)
 
 
-afterglow.add_command(memory)
+# --- from files of their own --------------------------------------------------------------
+
+for _command in (*keep_commands.COMMANDS, memory):
+    afterglow.add_command(_command)

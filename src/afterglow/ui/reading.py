@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +15,7 @@ from afterglow.model.run import Run
 
 if TYPE_CHECKING:
     from afterglow.model.statistics import NameStatistics
+    from afterglow.model.tree import SpanNode
     from afterglow.store.read import Database
     from afterglow.ui.screen import Screen
 
@@ -112,28 +113,48 @@ def draw_table(screen: Screen, found: Figures, *, sort: str, limit: int) -> None
 def trees(
     database: Database, run: Run, *, limit: int, lines: int, depth: int, as_json: bool
 ) -> None:
-    """Print the slowest traces."""
+    """Print the slowest traces; those that a limit chose are looked at, and stay longer."""
+    from afterglow import wiring
+
+    seen: list[int] = []
     if as_json:
         from afterglow.ui.documents import write_traces
 
-        write_traces(sys.stdout, run, database.traces(run=run.run_id, limit=limit or None))
+        roots = database.traces(run=run.run_id, limit=limit or None)
+        write_traces(sys.stdout, run, _noted(roots, seen))
     else:
         from afterglow.ui.screen import Screen
 
-        draw_trees(Screen(), database, run, limit=limit, lines=lines, depth=depth)
+        draw_trees(Screen(), database, run, limit=limit, lines=lines, depth=depth, seen=seen)
+    if limit:
+        wiring.looked_at(database.path, seen)
+
+
+def _noted(roots: Iterable[SpanNode], seen: list[int]) -> Iterator[SpanNode]:
+    for root in roots:
+        seen.append(root.span.trace_id)
+        yield root
 
 
 def draw_trees(
-    screen: Screen, database: Database, run: Run, *, limit: int, lines: int, depth: int
+    screen: Screen,
+    database: Database,
+    run: Run,
+    *,
+    limit: int,
+    lines: int,
+    depth: int,
+    seen: list[int] | None = None,
 ) -> None:
-    """The same, on a screen."""
+    """The same, on a screen; the ids of the traces that were drawn are added to `seen`."""
     from afterglow.ui.report import print_lost
     from afterglow.ui.runs import print_run
     from afterglow.ui.tree import print_trace
 
     print_run(screen, run)
     drawn = 0
-    for root in database.traces(run=run.run_id, limit=limit or None):
+    roots = database.traces(run=run.run_id, limit=limit or None)
+    for root in _noted(roots, [] if seen is None else seen):
         if drawn:
             screen.line()
         print_trace(screen, root, lines=lines, depth=depth)
