@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from afterglow.errors import NewerStoreError, SettingError, StoreError
 from afterglow.keep.backend import Changes, Coactivation, Pair, Put, Selection, Totals
 from afterglow.keep.entry import Moment
+from afterglow.keep.postgres import sql
 from afterglow.keep.postgres.backend import PostgresBackend
+from afterglow.keep.postgres.rows import touch_columns_of
 from afterglow.keep.postgres.schema import migrations
 from afterglow.keep.postgres.text import kept, read, tag_key
 from scripts.postgres import Postgres
@@ -108,6 +111,46 @@ def test_a_value_that_the_server_refuses_is_a_value_error_and_nothing_happens(
     assert backend.totals() == Totals()
     backend.apply(fresh(record("good")), 1)
     assert backend.known(["good", "bad"]) == {"good"}
+
+
+# --- cost -----------------------------------------------------------------------------------
+
+BY_IDS = (
+    sql.READ, sql.READ_LINKED, sql.KNOWN, sql.OLD, sql.LINK_COUNTS, sql.REMOVE_TAGS,
+    sql.REMOVE_PAIRS, sql.ORPHAN, sql.TOUCH, sql.COUNTS, sql.REMOVE,
+)  # fmt: skip
+
+
+def rows_looked_at(plan: dict[str, Any]) -> int:
+    """By all steps of a plan together, those that a filter threw away included."""
+    own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+    own += plan.get("Rows Removed by Join Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
+    return int(own * plan["Actual Loops"]) + sum(map(rows_looked_at, plan.get("Plans", [])))
+
+
+def test_what_a_flush_looks_at_does_not_grow_with_what_is_there(backend: PostgresBackend) -> None:
+    names = [f"e{n}" for n in range(20)]
+    looked: list[list[int]] = []
+    for size in (200, 4_000):
+        entries = [record(f"e{n}", tags=("t",), parent_id=f"e{n - 1}") for n in range(size)]
+        backend.apply(fresh(*entries), 1)
+        pairs = [Coactivation(a.trace_id, b.trace_id, 3) for a, b in pairwise(entries)]
+        backend.apply(Changes(links=pairs), 1)
+        parameters = {
+            **touch_columns_of([record(name) for name in names]),
+            **{"ids": names, "a": names, "b": names, "name": "default", "partition_id": 1},
+        }
+        looked.append([])
+        with backend._connections.lent() as connection:
+            for statement in BY_IDS:
+                # No statistics: as in the first minutes of a database.
+                with connection.transaction(force_rollback=True):
+                    (plan,) = connection.execute(
+                        f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}".encode(), parameters
+                    ).fetchone() or ([],)
+                looked[-1].append(rows_looked_at(plan[0]["Plan"]))
+    for small, large in zip(*looked, strict=True):
+        assert large <= 2 * small + 20, looked
 
 
 # --- many at once ---------------------------------------------------------------------------

@@ -34,6 +34,9 @@ SELECT current_setting('server_encoding'),
   set_config('client_encoding', 'UTF8', false),
   set_config('lock_timeout', %(lock_ms)s, false),
   set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false),
+  -- Joins are look-ups of a few rows in an index, whatever the statistics say (see sql.py).
+  set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
+  set_config('jit', 'off', false),
   CASE WHEN current_setting('synchronous_commit') = 'off'
     THEN set_config('synchronous_commit', 'on', false) END
 """

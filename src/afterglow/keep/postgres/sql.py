@@ -1,4 +1,10 @@
-"""Every statement of the back end, by name. Each names the partition; %(...)s are parameters."""
+"""Every statement of the back end, by name. Each names the partition; %(...)s are parameters.
+
+What is found by many ids is looked up one by one in an index: LATERAL with OFFSET 0 says so.
+PostgreSQL would rather go through the whole partition where it has no statistics yet, or thinks
+it small, and a flush would cost as much as there is rather than as much as has changed. What was
+found so is changed by its place (ctid): the partition's lock keeps it there.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +51,16 @@ _ENTRY: Final = """e.trace_id, e.kind, e.curve, e.decay_rate, e.anchor, e.anchor
   e.source_id, e.created_at, e.last_reinforced, e.reinforcement_count, e.parent_id,
   e.unresolved, e.consolidation_candidate, e.embedding, e.payload, e.payload_is_text"""
 
+_WANTED: Final = "unnest(%(ids)s::text[]) AS w(trace_id)"
+#: The entries of these ids, as e; of those that are not there nothing.
+_EACH: Final = f"""{_WANTED} CROSS JOIN LATERAL (SELECT *, ctid FROM afterglow.entry x
+    WHERE x.partition_id = %(partition_id)s AND x.trace_id = w.trace_id OFFSET 0) e"""
+
 READ: Final = f"""SELECT p.partition_id, p.version, p.epoch, p.tick, p.ticked_at, p.advanced_at,
   {_ENTRY}
   FROM afterglow.partition p
-  LEFT JOIN afterglow.entry e
-    ON e.partition_id = p.partition_id AND e.trace_id = ANY(%(ids)s::text[])
+  LEFT JOIN ({_WANTED} CROSS JOIN LATERAL (SELECT * FROM afterglow.entry x
+    WHERE x.partition_id = p.partition_id AND x.trace_id = w.trace_id OFFSET 0) e) ON true
   WHERE p.name = %(name)s"""
 READ_LINKED: Final = f"""SELECT p.partition_id, p.version, p.epoch, p.tick, p.ticked_at,
   p.advanced_at, w.trace_id,
@@ -60,12 +71,14 @@ READ_LINKED: Final = f"""SELECT p.partition_id, p.version, p.epoch, p.tick, p.ti
   {_ENTRY}
   FROM afterglow.partition p
   CROSS JOIN unnest(%(ids)s::text[]) AS w(trace_id)
-  LEFT JOIN afterglow.entry e
-    ON e.partition_id = p.partition_id AND e.trace_id = w.trace_id
+  LEFT JOIN LATERAL (SELECT * FROM afterglow.entry x
+    WHERE x.partition_id = p.partition_id AND x.trace_id = w.trace_id OFFSET 0) e ON true
   WHERE p.name = %(name)s"""
-KNOWN: Final = """SELECT e.trace_id FROM afterglow.partition p
-  JOIN afterglow.entry e USING (partition_id)
-  WHERE p.name = %(name)s AND e.trace_id = ANY(%(ids)s::text[])"""
+KNOWN: Final = f"""SELECT e.trace_id FROM afterglow.partition p
+  CROSS JOIN {_WANTED}
+  CROSS JOIN LATERAL (SELECT x.trace_id FROM afterglow.entry x
+    WHERE x.partition_id = p.partition_id AND x.trace_id = w.trace_id OFFSET 0) e
+  WHERE p.name = %(name)s"""
 
 _CANDIDATE: Final = """SELECT e.trace_id, e.curve, e.decay_rate, e.anchor, e.anchor_tick,
   e.intensity FROM afterglow.entry e"""
@@ -73,7 +86,9 @@ CANDIDATES: Final = {
     "all": f"{_CANDIDATE} WHERE e.partition_id = %(partition_id)s AND e.anchor >= %(at_least)s",
     "kind": f"""{_CANDIDATE} WHERE e.partition_id = %(partition_id)s AND e.kind = %(value)s
       AND e.anchor >= %(at_least)s""",
-    "tag": f"""{_CANDIDATE} JOIN afterglow.tag t USING (partition_id, trace_id)
+    "tag": """SELECT e.trace_id, e.curve, e.decay_rate, e.anchor, e.anchor_tick, e.intensity
+      FROM afterglow.tag t CROSS JOIN LATERAL (SELECT * FROM afterglow.entry x
+        WHERE x.partition_id = t.partition_id AND x.trace_id = t.trace_id OFFSET 0) e
       WHERE t.partition_id = %(partition_id)s AND t.tag = %(value)s
       AND e.anchor >= %(at_least)s""",
 }
@@ -93,9 +108,8 @@ EXPORT_PAIRS: Final = """SELECT a, b, count, linked FROM afterglow.pair
 
 # --- writing -------------------------------------------------------------------------------
 
-OLD: Final = """SELECT trace_id, octet_length(payload), decay_rate > 0, parent_id, tags
-  FROM afterglow.entry
-  WHERE partition_id = %(partition_id)s AND trace_id = ANY(%(ids)s::text[])"""
+OLD: Final = f"""SELECT e.trace_id, octet_length(e.payload), e.decay_rate > 0, e.parent_id, e.tags
+  FROM {_EACH}"""
 PUT: Final = f"""INSERT INTO afterglow.entry (partition_id, {_COLUMNS})
   SELECT %(partition_id)s, * FROM unnest(%(trace_id)s::text[], %(kind)s::text[],
     %(curve)s::text[], %(decay_rate)s::float8[], %(anchor)s::float8[], %(anchor_tick)s::bigint[],
@@ -125,12 +139,14 @@ TOUCH: Final = """UPDATE afterglow.entry e SET
   anchor = t.anchor, anchor_tick = t.anchor_tick, prune_tick = t.prune_tick,
   last_reinforced = t.last_reinforced, reinforcement_count = t.reinforcement_count,
   peak_strength = greatest(e.peak_strength, t.peak_strength)
-  FROM unnest(%(trace_id)s::text[], %(anchor)s::float8[], %(anchor_tick)s::bigint[],
-    %(prune_tick)s::bigint[], %(last_reinforced)s::bigint[], %(reinforcement_count)s::bigint[],
-    %(peak_strength)s::float8[])
-    AS t(trace_id, anchor, anchor_tick, prune_tick, last_reinforced, reinforcement_count,
-    peak_strength)
-  WHERE e.partition_id = %(partition_id)s AND e.trace_id = t.trace_id"""
+  FROM (SELECT w.*, x.ctid FROM unnest(%(trace_id)s::text[], %(anchor)s::float8[],
+      %(anchor_tick)s::bigint[], %(prune_tick)s::bigint[], %(last_reinforced)s::bigint[],
+      %(reinforcement_count)s::bigint[], %(peak_strength)s::float8[])
+      AS w(trace_id, anchor, anchor_tick, prune_tick, last_reinforced, reinforcement_count,
+      peak_strength)
+    CROSS JOIN LATERAL (SELECT ctid FROM afterglow.entry x
+      WHERE x.partition_id = %(partition_id)s AND x.trace_id = w.trace_id OFFSET 0) x) t
+  WHERE e.ctid = t.ctid"""
 
 # --- links ---------------------------------------------------------------------------------
 
@@ -144,16 +160,16 @@ BOND: Final = """SELECT w.trace_id, e.trace_id IS NOT NULL,
     WHERE partition_id = p.partition_id AND a = %(a)s AND b = %(b)s)
   FROM afterglow.partition p
   CROSS JOIN unnest(%(ids)s::text[]) AS w(trace_id)
-  LEFT JOIN afterglow.entry e
-    ON e.partition_id = p.partition_id AND e.trace_id = w.trace_id
+  LEFT JOIN LATERAL (SELECT * FROM afterglow.entry x
+    WHERE x.partition_id = p.partition_id AND x.trace_id = w.trace_id OFFSET 0) e ON true
   WHERE p.name = %(name)s"""
-COUNTS: Final = """SELECT x.a, x.b, x.count, x.linked FROM afterglow.pair x
-  JOIN unnest(%(a)s::text[], %(b)s::text[]) AS w(a, b) ON x.a = w.a AND x.b = w.b
-  WHERE x.partition_id = %(partition_id)s"""
-LINK_COUNTS: Final = """SELECT e.trace_id, (SELECT count(*) FROM afterglow.pair x
+COUNTS: Final = """SELECT x.a, x.b, x.count, x.linked
+  FROM unnest(%(a)s::text[], %(b)s::text[]) AS w(a, b)
+  CROSS JOIN LATERAL (SELECT * FROM afterglow.pair x
+    WHERE x.partition_id = %(partition_id)s AND x.a = w.a AND x.b = w.b OFFSET 0) x"""
+LINK_COUNTS: Final = f"""SELECT e.trace_id, (SELECT count(*) FROM afterglow.pair x
     WHERE x.partition_id = e.partition_id AND x.a = e.trace_id AND x.linked)
-  FROM afterglow.entry e
-  WHERE e.partition_id = %(partition_id)s AND e.trace_id = ANY(%(ids)s::text[])"""
+  FROM {_EACH}"""
 PUT_PAIRS: Final = """INSERT INTO afterglow.pair (partition_id, a, b, count, linked)
   SELECT %(partition_id)s, * FROM unnest(%(a)s::text[], %(b)s::text[], %(count)s::bigint[],
     %(linked)s::boolean[])
@@ -162,21 +178,26 @@ PUT_PAIRS: Final = """INSERT INTO afterglow.pair (partition_id, a, b, count, lin
 
 # --- removing ------------------------------------------------------------------------------
 
-REMOVE: Final = """DELETE FROM afterglow.entry
-  WHERE partition_id = %(partition_id)s AND trace_id = ANY(%(ids)s::text[])
+REMOVE: Final = f"""DELETE FROM afterglow.entry WHERE ctid = ANY(ARRAY(SELECT e.ctid FROM {_EACH}))
   RETURNING trace_id, octet_length(payload), decay_rate > 0, parent_id"""
-REMOVE_TAGS: Final = """DELETE FROM afterglow.tag
-  WHERE partition_id = %(partition_id)s AND trace_id = ANY(%(ids)s::text[])"""
-REMOVE_PAIRS: Final = """WITH mine AS (
-    DELETE FROM afterglow.pair
-    WHERE partition_id = %(partition_id)s AND a = ANY(%(ids)s::text[]) RETURNING a, b, linked),
+REMOVE_TAGS: Final = f"""DELETE FROM afterglow.tag WHERE ctid = ANY(ARRAY(
+  SELECT e.ctid FROM {_WANTED} CROSS JOIN LATERAL (SELECT ctid FROM afterglow.tag x
+    WHERE x.partition_id = %(partition_id)s AND x.trace_id = w.trace_id OFFSET 0) e))"""
+REMOVE_PAIRS: Final = f"""WITH mine AS (
+    DELETE FROM afterglow.pair WHERE ctid = ANY(ARRAY(
+      SELECT e.ctid FROM {_WANTED} CROSS JOIN LATERAL (SELECT ctid FROM afterglow.pair x
+        WHERE x.partition_id = %(partition_id)s AND x.a = w.trace_id OFFSET 0) e))
+    RETURNING a, b, linked),
   theirs AS (
-    DELETE FROM afterglow.pair x USING mine
-    WHERE x.partition_id = %(partition_id)s AND x.a = mine.b AND x.b = mine.a
-      AND NOT x.a = ANY(%(ids)s::text[]) RETURNING x.a)
+    DELETE FROM afterglow.pair WHERE ctid = ANY(ARRAY(
+      SELECT e.ctid FROM mine CROSS JOIN LATERAL (SELECT ctid FROM afterglow.pair x
+        WHERE x.partition_id = %(partition_id)s AND x.a = mine.b AND x.b = mine.a OFFSET 0) e
+      WHERE NOT mine.b = ANY(%(ids)s::text[])))
+    RETURNING a)
   SELECT b, linked, (SELECT count(*) FROM theirs) FROM mine"""
-ORPHAN: Final = """UPDATE afterglow.entry SET parent_id = NULL
-  WHERE partition_id = %(partition_id)s AND parent_id = ANY(%(ids)s::text[])
+ORPHAN: Final = f"""UPDATE afterglow.entry SET parent_id = NULL WHERE ctid = ANY(ARRAY(
+  SELECT e.ctid FROM {_WANTED} CROSS JOIN LATERAL (SELECT ctid FROM afterglow.entry x
+    WHERE x.partition_id = %(partition_id)s AND x.parent_id = w.trace_id OFFSET 0) e))
   RETURNING trace_id"""
 DUE: Final = """SELECT trace_id FROM afterglow.entry
   WHERE partition_id = %(partition_id)s AND prune_tick <= %(tick)s

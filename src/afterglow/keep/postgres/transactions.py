@@ -198,9 +198,8 @@ class Transactions:
     def _transaction(
         self, connection: Connection, name: str, now_ns: int, work: Callable[[Locked], T]
     ) -> T:
-        connection.execute("BEGIN")
         try:
-            locked = _lock(connection, name, now_ns)
+            locked = _begin(connection, name, now_ns)
             result = work(locked)
             if locked.changed():
                 locked.keep(self.watcher)
@@ -258,9 +257,13 @@ def _happened(connection: Connection, locked: Locked) -> bool | None:
     return bool(row[1] == locked.token)
 
 
-def _lock(connection: Connection, name: str, now_ns: int) -> Locked:
+def _begin(connection: Connection, name: str, now_ns: int) -> Locked:
+    """Begin a transaction that has a partition's lock; makes the partition if need be."""
     parameters = {"name": kept(name), "now_ns": now_ns}
-    row = connection.execute(sql.LOCK, parameters).fetchone()
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        cursor = connection.execute(sql.LOCK, parameters)
+    row = cursor.fetchone()
     if row is None:
         connection.execute(sql.BEGIN_PARTITION, parameters)
         row = connection.execute(sql.LOCK, parameters).fetchone()
