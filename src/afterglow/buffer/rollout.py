@@ -60,6 +60,10 @@ class Rollout:
         """Where it stands, and which steps are open. Raises SpanBufferError for a dead server."""
         return self._read()[0]
 
+    def processes(self) -> tuple[ProcessStatus, ...]:
+        """Who uses the buffer, without looking at what it holds."""
+        return self._read(Held())[0].processes
+
     def advance(self) -> RolloutStatus:
         """One phase on. Raises RolloutError, with the reasons, for a step that would lose spans."""
         return self._step(1)
@@ -95,11 +99,11 @@ class Rollout:
                 "status, and decide again"
             )
 
-    def _read(self) -> tuple[RolloutStatus, Glance]:
+    def _read(self, held: Held | None = None) -> tuple[RolloutStatus, Glance]:
         with saying_so(self._nodes.address):
             glance = look(self._nodes, self._keys)
             said = self._nodes.client.hgetall(self._keys.processes)
-        held = self._held()
+        held = self._held() if held is None else held
         entries = [_entry_of(text, glance.now_ms) for text in said.values()]
         seen = [
             Seen(

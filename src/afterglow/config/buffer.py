@@ -21,6 +21,15 @@ _DAY_S = 86_400.0
 class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The span buffer, in memory and in Redis; every limit and timeout of it."""
 
+    url: Annotated[
+        str,
+        Setting(
+            "",
+            "Where spans wait for their trees: memory: (in this process), redis://host:port, or "
+            "redis+cluster://host:port,host:port.",
+            ("AFTERGLOW_BUFFER_URL",),
+        ),
+    ] = "memory:"
     root_timeout_s: Annotated[
         float,
         Setting(

@@ -60,7 +60,8 @@ class FlushCounts(msgspec.Struct):
 class Flusher:
     """Call `step()` in a loop: it does one page's work and says how long to wait. One thread.
 
-    `shards` None is all of them. It owns `sink`, which `close` closes, and not `buffer`.
+    `shards` None is all of them. It owns `sink`, which `close` closes, and `buffer` only where
+    `owns_buffer` says so.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Flusher:
         pressure: Pressure | None = None,
         report: Callable[[str], None] = to_stderr,
         chance: Callable[[], float] | None = None,
+        owns_buffer: bool = False,
     ) -> None:
         self._buffer = buffer
+        self._owns_buffer = owns_buffer
         self._sink = sink
         self._owner = owner
         self._clock = clock or SystemClock()
@@ -153,6 +156,8 @@ class Flusher:
         finally:
             self.give_back()
             self._sink.close()
+            if self._owns_buffer:
+                self._buffer.close()
 
     # --- one step -----------------------------------------------------------------------------
 

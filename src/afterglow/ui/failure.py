@@ -10,14 +10,25 @@ import os
 import sys
 from typing import Final
 
-from afterglow.errors import AfterglowError
+from afterglow.errors import AfterglowError, FlusherError
 
-__all__ = ["BAD_INPUT", "INTERRUPTED", "PIPE_CLOSED", "PROBLEMS", "UNFORESEEN", "ended_by", "say"]
+__all__ = [
+    "BAD_INPUT",
+    "INTERRUPTED",
+    "PIPE_CLOSED",
+    "PROBLEMS",
+    "SERVICE_ENDED",
+    "UNFORESEEN",
+    "ended_by",
+    "say",
+]
 
 #: What was looked at has a problem (books that do not balance).
 PROBLEMS: Final = 1
 #: Wrong usage, bad input, a file that cannot be used.
 BAD_INPUT: Final = 2
+#: A service that cannot go on: its processes do not start, or die again and again.
+SERVICE_ENDED: Final = 3
 #: A bug of ours.
 UNFORESEEN: Final = 70
 #: Ctrl-C, and a reader of our output that went away: as the shell counts their signals.
@@ -45,7 +56,7 @@ def ended_by(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, AfterglowError):
         say(str(error))
-        return BAD_INPUT
+        return SERVICE_ENDED if isinstance(error, FlusherError) else BAD_INPUT
     if isinstance(error, OSError):
         if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
             _forget_stdout()
