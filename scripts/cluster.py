@@ -21,6 +21,7 @@ from scripts.servers import ServerTrouble, forget, remember, remembered
 from scripts.slots import as_ranges
 
 NAME = "cluster"
+ENDING = {signal.SIGINT, signal.SIGTERM}
 
 
 def start(arguments: argparse.Namespace) -> None:
@@ -42,8 +43,9 @@ def start(arguments: argparse.Namespace) -> None:
     took = time.perf_counter() - begun
     if arguments.foreground:
         with cluster:
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
             print(f"{cluster.url}\n-- up in {took:.1f} s; Ctrl-C stops it", flush=True)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            signal.sigwait(ENDING)
         return
     remember(NAME, cluster.saved())
     tell(cluster, f"is up in {took:.1f} s")
@@ -193,6 +195,8 @@ def main() -> None:
                 remember(NAME, cluster.saved())
     except (ServerTrouble, NotHere) as problem:
         sys.exit(f"cluster: {problem}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -161,10 +161,9 @@ def _install(package: str) -> None:
     command = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
     say(f"apt-get install {package}   (no service is started)")
     clusters = set(Path("/etc/postgresql").glob("*/*"))
+    _apt([*command, "update"])  # where one of many sources is out of reach, another may have it
     with _no_services():
-        done = _apt([*command, "update"]) and _apt(
-            [*command, "install", "--no-install-recommends", package]
-        )
+        done = _apt([*command, "install", "--no-install-recommends", package])
     if done:
         # Debian makes a database cluster `main` that would be started at boot.
         for made in sorted(set(Path("/etc/postgresql").glob("*/*")) - clusters):
@@ -230,7 +229,7 @@ def _download(package: str) -> bool:
     command += ["-o", f"Dir::State::lists={lists}"]
     if not _has_lists(lists):
         say("apt-get update   (into .cache/debian: the machine's package lists are missing or old)")
-        if not _apt([*command, "update"]):
+        if not _apt([*command, "-o", "APT::Update::Error-Mode=any", "update"]):
             return False
     return _apt([*command, *fetch])
 

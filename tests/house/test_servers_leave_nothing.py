@@ -146,6 +146,24 @@ def test_cluster_command(command: Command, tmp_path: Path) -> None:
     assert command("scripts.cluster stop") == none
 
 
+def test_cluster_in_the_foreground_ends_with_its_signal() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "scripts.cluster", "start", "--foreground"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().startswith("redis+cluster://")
+        assert "Ctrl-C" in holder.stdout.readline()
+        its = postgres.children(holder.pid)
+        assert len(its) == 7
+        holder.send_signal(signal.SIGINT)
+        assert holder.wait() == 0
+    assert not any(map(born, its))
+
+
 def test_postgres_command(command: Command, tmp_path: Path) -> None:
     url = command("scripts.postgres start").split()[0]
     folder = Path(json.loads((tmp_path / "postgres.json").read_text())["folder"])
