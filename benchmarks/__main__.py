@@ -2,6 +2,7 @@
 
 --quick         few and short repetitions: shows that the harness works, not what things cost
 --only NAME     one case (caller, cpu, gap, calls, journal, kill); may be repeated
+--only keep     the trace store, which has sizes and options of its own: python -m benchmarks.keep
 --save          write benchmarks/results/<date>-<commit>-py<version>.{md,json}
 """
 
@@ -18,15 +19,26 @@ from benchmarks.scale import FULL, QUICK
 from benchmarks.table import Row, as_json, checks, table
 
 CASES = ("caller", "cpu", "gap", "calls", "journal", "kill")
+#: Not for `--only` alone: what compares other things has a table of its own.
+KEEP = "keep"
 COLUMNS = ["control", "floor", "afterglow", "otel", "otel-file", "ferret"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="See README.md.")
     parser.add_argument("--quick", action="store_true", help="shows that the harness works")
-    parser.add_argument("--only", action="append", choices=CASES, help="one case (repeatable)")
+    parser.add_argument(
+        "--only", action="append", choices=(*CASES, KEEP), help="one case (repeatable)"
+    )
     parser.add_argument("--save", action="store_true", help="keep the result in results/")
     options = parser.parse_args()
+    if KEEP in (options.only or ()):
+        from benchmarks.keep.__main__ import main as keep
+
+        keep([f"--{name}" for name in ("quick", "save") if getattr(options, name)])
+        options.only.remove(KEEP)
+        if not options.only:
+            return
     scale = QUICK if options.quick else FULL
     facts = machine.facts()
     rows: list[Row] = []

@@ -23,11 +23,11 @@ FERRET_SPANS, FERRET_EVERY = 100, 10
 class Child:
     """A subject in a process of its own."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, module: str = "benchmarks.child") -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.child", name, str(directory)],
+            [sys.executable, "-W", "ignore", "-m", module, name, str(directory)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -70,14 +70,14 @@ def shown(value: Value) -> str:
 
 
 def table(rows: list[Row], subjects: list[str]) -> list[str]:
-    """A Markdown table that is also readable on a terminal."""
+    """The rows, a column a subject, and how much cheaper we are than the SDK."""
     head = ["case", "unit", *subjects, "otel : afterglow"]
     lines = [
         [row.case, row.unit, *(shown(row.values.get(s)) for s in subjects),
          against_peers(row.values)]
         for row in rows
     ]  # fmt: skip
-    return _aligned(head, lines)
+    return aligned(head, lines)
 
 
 def checks(rows: list[Row]) -> list[str]:
@@ -87,10 +87,11 @@ def checks(rows: list[Row]) -> list[str]:
         for row in rows
         for check in row.checks
     ]
-    return _aligned(["target", "measured", ""], lines) if lines else []
+    return aligned(["target", "measured", ""], lines) if lines else []
 
 
-def _aligned(head: list[str], lines: list[list[str]]) -> list[str]:
+def aligned(head: list[str], lines: list[list[str]]) -> list[str]:
+    """A Markdown table that is also readable on a terminal."""
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
 
     def drawn(cells: list[str]) -> str:

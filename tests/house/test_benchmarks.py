@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from benchmarks.harness import Sample, children, interleaved
@@ -41,3 +44,17 @@ def test_tables_show_ratios_and_verdicts() -> None:
         "NOT MET",
         "met",
     ]
+
+
+def test_the_trace_store_is_measured_at_every_size(tmp_path: Path) -> None:
+    from benchmarks.keep.measure import QUICK, measure
+    from benchmarks.keep.report import lines
+
+    scale = replace(QUICK, sizes=(40, 80), stall_size=80, maintained_size=40, maintained_s=0.2)
+    cases = {case.name: case for case in measure(scale, tmp_path)}
+    flush = cases["flush, 1 entry changed"]
+    assert set(flush.values) == set(flush.floor) == {40, 80}
+    assert flush.notes == "entries 1, rows 3, encodes 1", "the same counters at each size"
+    (kept,) = [case for name, case in cases.items() if name.startswith("maintained")]
+    assert "0 wrong and 0 unreadable" in kept.notes
+    assert sum("| met" in line or "NOT MET" in line for line in lines(list(cases.values()))) > 10
