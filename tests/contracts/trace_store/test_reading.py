@@ -1,0 +1,130 @@
+"""Strongest first, by index, from what is marked and what is in the database as one."""
+
+from __future__ import annotations
+
+import pytest
+
+from afterglow.errors import EntryError
+from afterglow.keep.decay import score
+from afterglow.keep.store import TraceStore
+from afterglow.testing import ManualClock
+from tests.contracts.trace_store.conftest import Stores
+
+
+def ids(entries: list) -> list[str]:  # type: ignore[type-arg]
+    return [entry.trace_id for entry in entries]
+
+
+@pytest.fixture(params=["marked", "flushed", "half"])
+def filled(request: pytest.FixtureRequest, store: TraceStore) -> TraceStore:
+    """firmware 1.0, identity 1.0, episodic 0.6, semantic 0.5 and 0.6, trust 0.3."""
+    store.store(1, kind="firmware", trace_id="f", tags=["a"])
+    store.store(1, kind="episodic", trace_id="e", tags=["a", "ab"])
+    store.store(1, kind="semantic", trace_id="s1", tags=["ab"])
+    if request.param == "half":
+        store.flush()
+    store.store(1, kind="semantic", trace_id="s2", tags=["a%"])
+    store.reinforce("s2")
+    store.store(1, kind="trust", trace_id="t")
+    if request.param == "half":
+        store.reinforce("s1", imprinting=True)
+        store.delete("e")
+        store.store(1, kind="episodic", trace_id="e", tags=["a", "ab"])
+    else:
+        store.reinforce("s1", imprinting=True)
+    if request.param == "flushed":
+        store.flush()
+    return store
+
+
+def test_all_strongest_first(filled: TraceStore) -> None:
+    assert ids(filled.all()) == ["f", "s1", "e", "s2", "t"]
+    assert ids(filled.all(min_strength=0.6)) == ["f", "s1", "e", "s2"]
+    assert ids(filled.all(limit=2)) == ["f", "s1"]
+    assert ids(filled.all(limit=0)) == []
+    assert filled.count() == 5
+
+
+def test_by_kind(filled: TraceStore) -> None:
+    assert ids(filled.by_kind("semantic")) == ["s1", "s2"]
+    assert ids(filled.by_kind("semantic", 0.7)) == ["s1"]
+    assert ids(filled.by_kind("procedural")) == []
+    with pytest.raises(EntryError, match="unknown kind"):
+        filled.by_kind("nothing")
+
+
+def test_by_tag_is_an_exact_member(filled: TraceStore) -> None:
+    assert ids(filled.by_tag("a")) == ["f", "e"]
+    assert ids(filled.by_tag("ab")) == ["s1", "e"]
+    assert ids(filled.by_tag("a%")) == ["s2"]
+    assert ids(filled.by_tag("' OR 1=1 --")) == []
+    filled.store(2, kind="semantic", trace_id="s1", tags=["new"])
+    for _ in range(2):
+        assert ids(filled.by_tag("ab")) == ["e"]
+        assert ids(filled.by_tag("new")) == ["s1"]
+        filled.flush()
+
+
+def test_ranked_by_score_at_a_time(filled: TraceStore, clock: ManualClock) -> None:
+    clock.advance_s(3_600)
+    filled.reinforce("t")
+    now = clock.wall_ns()
+    found = filled.ranked(["t", "f", "e", "nobody"], at=now)
+    assert ids(found) == ["f", "t", "e"]
+    assert [entry.score for entry in found] == [
+        score(1.0, 3_600, 0.0, False),
+        score(0.4, 0, 0.0, False),
+        score(0.6, 3_600, 0.0, False),
+    ]
+    for _ in range(3):
+        filled.record_coactivation("e", "t")
+    linked = {entry.trace_id: entry.score for entry in filled.ranked(["t", "f", "e"])}
+    assert linked["e"] == score(0.6, 3_600, 0.0, True)
+    assert linked["f"] == score(1.0, 3_600, 0.0, False)
+    assert ids(filled.ranked(["t", "e"], limit=1, min_strength=0.5)) == ["e"]
+
+
+def test_retrieve_and_reinforce(filled: TraceStore) -> None:
+    found = filled.retrieve_and_reinforce(limit=3)
+    assert ids(found) == ["f", "s1", "e"]
+    assert [entry.reinforcement_count for entry in found] == [0, 2, 1]
+    assert [entry.strength for entry in found] == pytest.approx([1.0, 0.9, 0.7])
+    assert ids(filled.retrieve_and_reinforce(min_strength=0.95)) == ["f"]
+
+
+def test_walks_go_breadth_first_along_links(stores: Stores) -> None:
+    store = stores()
+    for name in "abcdefx":
+        store.store(1, kind="semantic", trace_id=name)
+    store.store(1, kind="sensory", trace_id="weak")
+    for a, b in ["ab", "bc", "cd", "ac", "de", "ea"]:
+        for _ in range(3):
+            store.record_coactivation(a, b)
+    for _ in range(3):
+        store.record_coactivation("weak", "b")
+        store.record_coactivation("weak", "f")
+    store.flush()
+    assert store.walk_associations("a", min_strength=0.45) == [
+        ("b", 1, ("a", "b")),
+        ("c", 1, ("a", "c")),
+        ("e", 1, ("a", "e")),
+        ("d", 2, ("a", "c", "d")),
+    ]
+    steps = store.walk_associations("a")
+    assert [step.trace_id for step in steps] == ["b", "c", "e", "weak", "d", "f"]
+    assert [s.trace_id for s in store.walk_associations("a", max_hops=1)] == list("bce")
+    assert store.walk_associations("a", max_hops=0) == []
+    assert store.walk_associations("x") == store.walk_associations("nobody") == []
+
+
+def test_what_is_handed_out_is_a_copy(filled: TraceStore) -> None:
+    filled.store({"list": [1]}, kind="semantic", trace_id="m")
+    for _ in range(2):
+        entry = filled.get("m")
+        assert entry is not None
+        entry.payload["list"].append(2)
+        with pytest.raises(AttributeError):
+            entry.strength = 1.0  # type: ignore[misc]
+        again = filled.get("m")
+        assert again is not None and again.payload == {"list": [1]}
+        filled.flush()
