@@ -47,6 +47,12 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Whether links and children that the database has under this id are gone."""
         return self.record is None or self.fresh_at > 0
 
+    @property
+    def comes_twice(self) -> bool:
+        """Whether it is written once more behind all that severs: its parent may be severed
+        after it, and takes the link to it along."""
+        return self.fresh_at > 0 and self.record is not None and self.record.parent_id is not None
+
 
 class PairMark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Co-activations of two entries beyond `base`, which is what the database has."""
@@ -214,13 +220,9 @@ class Overlay:
         now = self.marks.get(trace_id)
         if now is None:
             return
-        if now.version == written.version:
-            record = written.record
-            if record is None or not written.fresh_at or record.parent_id is None:
-                self._set(trace_id, None)
-                return
-            # Its parent may be severed behind it, and the link to it with that: written once
-            # more, behind all that severs.
+        if now.version == written.version and not written.comes_twice:
+            self._set(trace_id, None)
+            return
         fresh_at = now.fresh_at if now.fresh_at > written.version else 0
         based = written.record is not None
         self._set(trace_id, msgspec.structs.replace(now, based=based, fresh_at=fresh_at))

@@ -113,6 +113,9 @@ class Flusher:
                     if len(chunk) >= _CHUNK_ENTRIES or chunk.size >= _CHUNK_BYTES:
                         yield chunk
                         chunk = _Chunk([], [])
+            if severing and any(mark.comes_twice for _, mark in chunk.marks):
+                yield chunk
+                chunk = _Chunk([], [])
         for start in range(0, len(taken.pairs), _CHUNK_ENTRIES):
             chunk.pairs += self._look_at_pairs(taken.pairs[start : start + _CHUNK_ENTRIES], taken)
             if len(chunk) >= _CHUNK_ENTRIES:
