@@ -36,7 +36,7 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
     with afterglow.TraceStore(database, maintenance=False) as store:
         store.store(1, kind="semantic", trace_id="a")
     with closing(sqlite3.connect(database)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)
         assert connection.execute("SELECT seq FROM folded").fetchall() == [(1,)]
     with afterglow.TraceStore(database, maintenance=False) as store:
         assert store.get("a") is not None
