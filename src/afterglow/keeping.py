@@ -95,8 +95,13 @@ class TraceStore(KeepTraceStore):
                 backend, profile=profile.name, folder=folder, key=snapshot.snapshot_key
             ),
         )
+        #: What a hot tier counts, where there is one.
+        self._hot_counters: Callable[[], dict[str, int]] = getattr(backend, "counters", dict)
         _live.add(self)
         _hook_exit()
+
+    def counters(self) -> dict[str, int]:
+        return {**super().counters(), **self._hot_counters()}
 
     def recall(
         self,

@@ -16,12 +16,14 @@ __all__ = [
     "CHANGE_KINDS",
     "DROP_REASONS",
     "FORGET_REASONS",
+    "HOT_COUNTERS",
     "KEEP_COUNTERS",
     "NOT_RECORDED_REASONS",
     "BufferDropReason",
     "Change",
     "DropReason",
     "ForgetReason",
+    "HotCounter",
     "KeepCounter",
     "Ledger",
     "NotRecordedReason",
@@ -87,12 +89,25 @@ ForgetReason = Literal[
     "asked",  # `afterglow forget`
 ]
 
+#: What the hot tier of a trace store counts, in entries; in `TraceStore.counters()` where it is.
+HotCounter = Literal[
+    "hot_hits",  # read from Redis
+    "hot_misses",  # asked of Redis, and read from PostgreSQL
+    "hot_fills",  # copied into Redis
+    "hot_stale",  # not copied: somebody had changed them meanwhile, or Redis did not take them
+    "hot_marks",  # marked as changed, before the change
+    "hot_room",  # removed because Redis was full
+    "hot_resting",  # not asked or not marked, for Redis was away a moment ago
+    "hot_troubles",  # times that Redis did not do its part
+]
+
 DROP_REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
 NOT_RECORDED_REASONS: Final[tuple[NotRecordedReason, ...]] = get_args(NotRecordedReason)
 BUFFER_DROP_REASONS: Final[tuple[BufferDropReason, ...]] = get_args(BufferDropReason)
 FORGET_REASONS: Final[tuple[ForgetReason, ...]] = get_args(ForgetReason)
 CHANGE_KINDS: Final[tuple[Change, ...]] = get_args(Change)
 KEEP_COUNTERS: Final[tuple[KeepCounter, ...]] = get_args(KeepCounter)
+HOT_COUNTERS: Final[tuple[HotCounter, ...]] = get_args(HotCounter)
 
 
 class Ledger(TypedDict):

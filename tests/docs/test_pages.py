@@ -44,6 +44,7 @@ def test_every_setting_is_on_its_page(pages: dict[str, str], room: type) -> None
         *ledger.CHANGE_KINDS,
         *ledger.FORGET_REASONS,
         *ledger.KEEP_COUNTERS,
+        *ledger.HOT_COUNTERS,
         *ledger.Ledger.__annotations__,
     ],
 )

@@ -43,8 +43,8 @@ def test_what_was_read_once_comes_from_redis(open_hot: Opener) -> None:
     entries = some(200, tags=("a", "ü\0"), payload=b"\0\xff", embedding=b"8" * 8)
     hot.backend.apply(fresh(*entries), 1)
     names = [entry.trace_id for entry in entries]
-    assert hot.counted(lambda: hot.read(*names)) == {"misses": 200, "fills": 200}
-    assert hot.counted(lambda: hot.read(*names, "not there")) == {"hits": 200, "misses": 1}
+    assert hot.counted(lambda: hot.read(*names)) == {"hot_misses": 200, "hot_fills": 200}
+    assert hot.counted(lambda: hot.read(*names, "not there")) == {"hot_hits": 200, "hot_misses": 1}
     found = hot.backend.read(names, links=True)
     assert found == hot.postgres.read(names, links=True)
     assert hot.backend.read(names, links=False) == hot.postgres.read(names, links=False)
@@ -120,7 +120,7 @@ def test_a_change_by_another_process_is_seen(open_hot: Opener, change: str, away
     names = ["a", "b", "linked", "child", "parent"]
     for hot in (reader, writer):
         hot.read(*names)
-        assert hot.counted(lambda hot=hot: hot.read(*names)) == {"hits": 5}
+        assert hot.counted(lambda hot=hot: hot.read(*names)) == {"hot_hits": 5}
     if away:
         writer.tier.trouble(redis.ConnectionError("cut"))
     CHANGES[change](writer)
@@ -144,10 +144,10 @@ def test_a_reader_that_was_overtaken_fills_nothing_in(open_hot: Opener) -> None:
     def fill() -> None:
         reader.tier.fill(seen.partition_id, seen.version, seen.epoch, copies)
 
-    assert reader.counted(fill) == {"stale": 1}
+    assert reader.counted(fill) == {"hot_stale": 1}
     assert reader.read("a")["a"].payload == "2"
     assert reader.read("a")["a"].payload == "2"
-    assert reader.counted(fill) == {"stale": 1}
+    assert reader.counted(fill) == {"hot_stale": 1}
 
 
 def test_a_mark_comes_before_the_commit_so_that_who_dies_between_leaves_no_old_copy(
@@ -161,7 +161,7 @@ def test_a_mark_comes_before_the_commit_so_that_who_dies_between_leaves_no_old_c
     def changing(*arguments: Any) -> bool:
         assert told(*arguments)
         # Before the commit: read from PostgreSQL, and not filled in.
-        assert reader.counted(lambda: reader.read("a")) == {"misses": 1, "stale": 1}
+        assert reader.counted(lambda: reader.read("a")) == {"hot_misses": 1, "hot_stale": 1}
         return True
 
     writer.postgres.watch(
@@ -179,7 +179,7 @@ def test_a_tick_by_another_process_is_seen_within_a_second(open_hot: Opener) -> 
     assert writer.backend.read(["a"], links=False).moment.tick == 3
     reader.clock.advance_s(1.001)
     assert reader.backend.read(["a"], links=False).moment == Moment(3, 60, 60)
-    assert reader.counted(lambda: reader.read("a")) == {"hits": 1}
+    assert reader.counted(lambda: reader.read("a")) == {"hot_hits": 1}
 
 
 # --- when Redis does not do its part ------------------------------------------------------
@@ -197,7 +197,7 @@ def test_while_redis_is_killed_all_goes_on_and_nothing_old_comes_back(
     redis_single.kill()
     hot.backend.apply(Changes(puts=[Put(record("e0", payload="2"))]), 2)
     assert hot.read("e0")["e0"].payload == "2"
-    assert hot.tier.counted["troubles"] >= 1
+    assert hot.tier.counted["hot_troubles"] >= 1
     assert len(hot.reports) == 1
     assert "PostgreSQL" in hot.reports[0]
     redis_single.restart()
@@ -205,7 +205,7 @@ def test_while_redis_is_killed_all_goes_on_and_nothing_old_comes_back(
         each.clock.advance_s(10)
         assert each.read("e0")["e0"].payload == "2"
         each.read("e0")
-        assert each.counted(lambda each=each: each.read("e0"))["hits"] == 1
+        assert each.counted(lambda each=each: each.read("e0"))["hot_hits"] == 1
 
 
 def test_a_paused_redis_costs_its_timeout_once_in_a_while(
@@ -222,7 +222,7 @@ def test_a_paused_redis_costs_its_timeout_once_in_a_while(
         for n in range(20):
             hot.backend.apply(Changes(touched=some(100, anchor=n / 100)), n)
             assert hot.read(*names)["e7"].anchor == n / 100
-        assert hot.tier.counted["troubles"] == 1, "it rests, rather than wait each time"
+        assert hot.tier.counted["hot_troubles"] == 1, "it rests, rather than wait each time"
         hot.clock.advance_s(59)
         hot.read(*names)
         assert len(hot.reports) == 1
@@ -246,12 +246,12 @@ def test_a_full_redis_makes_room_or_does_without(open_hot: Opener, redis_servers
         found = hot.read(*names)
         assert {entry.anchor for entry in found.values()} == {0.9}
         hot.clock.advance_s(10)
-    assert hot.tier.counted["room"] > 0
+    assert hot.tier.counted["hot_room"] > 0
     for node in nodes_of(redis_servers):
         node.free_memory()
     hot.clock.advance_s(10)
     hot.read(*names)
-    assert hot.counted(lambda: hot.read(*names))["hits"] == 500
+    assert hot.counted(lambda: hot.read(*names))["hot_hits"] == 500
 
 
 def test_scripts_that_are_gone_and_values_of_others_do_no_harm(
@@ -267,13 +267,13 @@ def test_scripts_that_are_gone_and_values_of_others_do_no_harm(
     for node in nodes_of(redis_servers):
         node.client.script_flush()
     assert {entry.anchor for entry in hot.read(*names).values()} == {0.9}
-    assert hot.counted(lambda: hot.read(*names)) == {"hits": 100}
+    assert hot.counted(lambda: hot.read(*names)) == {"hot_hits": 100}
     junk = itertools.cycle([b"junk", b"1:0:junk", b"", b"::", b"9:9:9"])
     for node, key in keys_of(redis_servers):
         if b":entry:" in key:
             node.client.set(key, next(junk), px=60_000)
     assert {entry.anchor for entry in hot.read(*names).values()} == {0.9}
-    assert hot.tier.counted["troubles"] > 0
+    assert hot.tier.counted["hot_troubles"] > 0
     hot.clock.advance_s(10)
     hot.read(*names)
     assert {entry.anchor for entry in hot.read(*names).values()} == {0.9}
@@ -297,7 +297,7 @@ def test_a_cluster_that_fails_over_serves_nothing_old(
         for _ in range(3):
             each.clock.advance_s(10)
             assert {entry.anchor for entry in each.read(*names).values()} == {0.9}
-        assert each.counted(lambda each=each: each.read(*names)) == {"hits": 100}
+        assert each.counted(lambda each=each: each.read(*names)) == {"hot_hits": 100}
 
 
 # --- names and URLs -------------------------------------------------------------------------

@@ -200,6 +200,10 @@ class HotBackend:
     ) -> int:
         return self._postgres.replace(content, moment, now_ns)
 
+    def counters(self) -> dict[str, int]:
+        """What the tier did so far (docs/ledger.md)."""
+        return self.tier.counters()
+
     def close(self) -> None:
         try:
             self._postgres.close()

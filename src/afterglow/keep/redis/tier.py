@@ -14,6 +14,7 @@ from afterglow.clock import Clock
 from afterglow.keep.redis.copies import Copy, decoded, encoded, mark
 from afterglow.keep.redis.keys import BUCKETS, Bucket, bucketed
 from afterglow.keep.redis.nodes import Nodes, Script
+from afterglow.ledger import HOT_COUNTERS, HotCounter
 
 __all__ = ["HotTier"]
 
@@ -35,8 +36,6 @@ _ROOM = 64
 class HotTier:
     """Copies of the entries of one database (`identity`) in the Redis at `url`.
 
-    `counted` counts: hits, misses, fills, stale (fills that came too late), marks, room (entries
-    removed because Redis was full), troubles, and resting (reads and marks that did not ask).
     `report` gets one line a minute at most. Raises SettingError for a URL that is none.
     """
 
@@ -59,7 +58,7 @@ class HotTier:
         self._rest_s = 0
         self._resting_until_ns = 0
         self._said_ns: int | None = None
-        self.counted: Counter[str] = Counter()
+        self.counted: Counter[HotCounter] = Counter()
         #: Something happened after which copies may be there that were marked as changed.
         self.suspect = False
         self._nodes = Nodes(url, timeout_s=timeout_s, connected=self._connected)
@@ -79,7 +78,7 @@ class HotTier:
     ) -> tuple[dict[str, Copy], bool]:
         """Copies that are right in `epoch`; and whether one was of a later epoch."""
         if self.resting:
-            self._count("resting", len(ids))
+            self._count("hot_resting", len(ids))
             return {}, False
         nothing: dict[str, bytes] = {}
         found = self._tried(lambda: self._values(partition_id, ids), nothing)
@@ -94,8 +93,8 @@ class HotTier:
             later = later or of_epoch > epoch
             if copy is not None and of_epoch == epoch and copy.record.trace_id == trace_id:
                 copies[trace_id] = copy
-        self._count("hits", len(copies))
-        self._count("misses", len(ids) - len(copies))
+        self._count("hot_hits", len(copies))
+        self._count("hot_misses", len(ids) - len(copies))
         return copies, later
 
     def fill(self, partition_id: int, version: int, epoch: int, copies: Mapping[str, Copy]) -> None:
@@ -115,28 +114,28 @@ class HotTier:
             for bucket, ids in bucketed(self._identity, partition_id, values)
         ]
         filled = self._run(self._fill, calls, partition_id)
-        self._count("fills", filled)
-        self._count("stale", len(values) - filled)
+        self._count("hot_fills", filled)
+        self._count("hot_stale", len(values) - filled)
 
     def mark(self, partition_id: int, version: int, epoch: int, ids: Sequence[str]) -> bool:
         """Entries change with `version`: no copy of before is right. False: could not say so."""
         if not ids:
             return True
         if self.resting:
-            self._count("resting", len(ids))
+            self._count("hot_resting", len(ids))
             return False
         calls = [
             ([bucket.entry(i) for i in some], [_MARK_MS, version, mark(version, epoch)])
             for bucket, some in bucketed(self._identity, partition_id, ids)
         ]
         marked = self._run(self._mark, calls, partition_id)
-        self._count("marks", marked)
+        self._count("hot_marks", marked)
         return marked == len(ids)
 
     def trouble(self, error: BaseException) -> None:
         """Note that Redis did not do its part: rest, longer each time, and say so."""
         with self._lock:
-            self.counted["troubles"] += 1
+            self.counted["hot_troubles"] += 1
             self.suspect = True
             self._rest_s = min(_LONGEST_REST_S, self._rest_s * 2 or 1)
             now = self._clock.monotonic_ns()
@@ -149,6 +148,10 @@ class HotTier:
             f"the hot tier in Redis at {self._nodes.place} is of no help ({reason}); the trace "
             "store goes on from PostgreSQL, slower"
         )
+
+    def counters(self) -> dict[str, int]:
+        """What it did so far (docs/ledger.md)."""
+        return {name: self.counted[name] for name in HOT_COUNTERS}
 
     def close(self) -> None:
         """Give the connections back."""
@@ -209,9 +212,9 @@ class HotTier:
             keys = [key for key, _ in answer]
             if keys:
                 commands.append((keys[0], ("UNLINK", *keys)))
-        self._count("room", sum(_raised(self._nodes.ask(commands))))
+        self._count("hot_room", sum(_raised(self._nodes.ask(commands))))
 
-    def _count(self, name: str, number: int) -> None:
+    def _count(self, name: HotCounter, number: int) -> None:
         with self._lock:
             self.counted[name] += number
 
