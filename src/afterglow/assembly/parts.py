@@ -64,7 +64,9 @@ def ids_of_pieces(pieces: Iterable[Piece], entries: Sequence[Entry | None]) -> I
         entry = entries[number]
         assert entry is not None, "a piece of an entry that is gone"
         ids = entry.span_ids
-        if isinstance(positions, range):
+        if len(positions) == len(entry.flags):
+            yield ids
+        elif isinstance(positions, range):
             yield ids[8 * positions.start : 8 * positions.stop]
         else:
             yield b"".join([ids[8 * at : 8 * at + 8] for at in positions])
@@ -105,7 +107,9 @@ def _cut(
     for piece in pieces:
         entry = entries[piece.entry]
         assert entry is not None, "a piece of an entry that is gone"
-        sizes = _chosen(entry.sizes, piece.positions)
+        sizes = entry.sizes
+        if len(piece.positions) < len(sizes):
+            sizes = _chosen(sizes, piece.positions)
         total = sum(sizes)
         if held_bytes + total <= limit:
             held.append(piece)

@@ -92,7 +92,7 @@ class Tree:
         for entry in entries:
             self.entries.append(entry)
             self._starts.append(start)
-            start += entry.n_spans
+            start += len(entry.flags)
         found: list[Group | None] = [None] * len(keys)
         clean = self._take_ids(keys, base, entries, found)
         self._resolve(keys, parents, flags, base, found)
@@ -157,8 +157,8 @@ class Tree:
                 del index[key]
         at = 0
         for entry in entries:
-            positions = range(entry.n_spans) if entry.left is None else entry.left
-            for i in range(at, at + entry.n_spans):
+            positions = range(len(entry.flags)) if entry.left is None else entry.left
+            for i in range(at, at + len(entry.flags)):
                 found[i] = _GONE
             for position in positions:
                 i = at + position
@@ -168,7 +168,7 @@ class Tree:
                 else:
                     index[key] = base + i
                     found[i] = None
-            at += entry.n_spans
+            at += len(entry.flags)
         self.gone += sum(group is _GONE for group in found)
         return False
 
@@ -250,7 +250,7 @@ class Tree:
         for entry in entries:
             assert entry is not None
             runs: dict[Group, list[int]] = {}
-            for node, group in enumerate(groups[at : at + entry.n_spans], base + at):
+            for node, group in enumerate(groups[at : at + len(entry.flags)], base + at):
                 if group in runs:
                     runs[group].append(node)
                 else:
@@ -261,7 +261,7 @@ class Tree:
                 final.runs.append(nodes)
                 final.note(entry.time_ns)
                 touched.add(final)
-            at += entry.n_spans
+            at += len(entry.flags)
         return touched
 
     def _join_orphans(self, keys: list[int]) -> set[Group]:
@@ -306,6 +306,15 @@ class Tree:
     def _pieces(self, nodes: Sequence[int]) -> list[Piece]:
         """Where nodes are, by entry."""
         starts = self._starts
+        if isinstance(nodes, range):
+            # Such runs are of whole entries.
+            first = bisect_left(starts, nodes.start)
+            end = bisect_left(starts, nodes.stop, first)
+            return [
+                Piece(number, range(len(entry.flags)))
+                for number, entry in enumerate(self.entries[first:end], first)
+                if entry is not None
+            ]
         pieces = []
         at = 0
         while at < len(nodes):
@@ -313,9 +322,9 @@ class Tree:
             start = starts[number]
             entry = self.entries[number]
             assert entry is not None
-            end = bisect_left(nodes, start + entry.n_spans, at)
-            if end - at == entry.n_spans:
-                positions: Sequence[int] = range(entry.n_spans)
+            end = bisect_left(nodes, start + len(entry.flags), at)
+            if end - at == len(entry.flags):
+                positions: Sequence[int] = range(len(entry.flags))
             else:
                 positions = [node - start for node in nodes[at:end]]
             pieces.append(Piece(number, positions))

@@ -24,6 +24,8 @@ class HeldEntry:
 
     def chosen(self, positions: Sequence[int]) -> list[bytes]:
         """The payloads at these positions, none of which has gone."""
+        if len(positions) == len(self.payloads):
+            return cast(list[bytes], self.payloads)
         if isinstance(positions, range):
             return cast(list[bytes], self.payloads[positions.start : positions.stop])
         return cast(list[bytes], [self.payloads[at] for at in positions])
@@ -112,6 +114,7 @@ class HeldTrace:
         self.seal: Seal | None = None
 
     def held_entry(self, number: int) -> HeldEntry:
+        """An entry that has spans."""
         held = self.entries[number]
         assert held is not None, "an entry went before its spans"
         return held

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from heapq import heappop, heappush
 
@@ -19,6 +19,8 @@ __all__ = ["MemoryBuffer"]
 #: About what a span costs beside its payload, measured: ids, edges, the tree.
 SPAN_BYTES = 250
 _RETRY_AFTER_S = 1.0
+
+_Queue = list[tuple[int, int, HeldTrace]]
 
 
 class MemoryBuffer:
@@ -44,7 +46,7 @@ class MemoryBuffer:
         self._closed = False
         self._traces: dict[tuple[str, bytes], HeldTrace] = {}
         #: For each shard: (when to look, tie-breaker, trace); valid while it is its `look_ns`.
-        self._queues: list[list[tuple[int, int, HeldTrace]]] = [[] for _ in range(config.shards)]
+        self._queues: list[_Queue] = [[] for _ in range(config.shards)]
         self._pushes = 0
         self._tokens = 0
         self._remembered = Remembered(config.max_held_bytes // 4)
@@ -101,9 +103,11 @@ class MemoryBuffer:
         max_segments: int = 1_000,
         max_bytes: int = 32 << 20,
     ) -> Iterator[list[SegmentPart]]:
-        """Pages of parts that are due; each trace is sealed when its turn comes."""
-        numbers = range(self._config.shards) if shards is None else sorted(set(shards))
-        queues = [self._queues[number] for number in numbers if number in range(len(self._queues))]
+        """Pages of parts that are due; each trace is sealed when its turn comes.
+
+        The oldest of each shard by turns, beginning with the oldest of all.
+        """
+        queues = self._oldest_first(shards)
         page: list[SegmentPart] = []
         page_bytes = n_segments = 0
         while n_segments < max_segments:
@@ -182,18 +186,30 @@ class MemoryBuffer:
         self._pushes += 1
         heappush(self._queues[trace.shard], (when_ns, self._pushes, trace))
 
+    def _oldest_first(self, shards: Collection[int] | None) -> deque[_Queue]:
+        chosen = range(self._config.shards) if shards is None else shards
+        with self._lock:
+            queues = [
+                queue for shard, queue in enumerate(self._queues) if shard in chosen and queue
+            ]
+            return deque(sorted(queues, key=lambda queue: queue[0][:2]))
+
     def _seal_next(
-        self, now_ns: int, owner: str, queues: list[list[tuple[int, int, HeldTrace]]]
+        self, now_ns: int, owner: str, queues: deque[_Queue]
     ) -> tuple[HeldTrace, Seal] | None:
-        """Seal the trace that has waited longest to be looked at, or take a dead owner's over."""
+        """Seal the next trace that is to be looked at, or take a dead owner's over."""
         with self._lock:
             self._remembered.expire(now_ns)
-            for queue in queues:
+            while queues:
+                queue = queues[0]
                 while queue and queue[0][0] != queue[0][2].look_ns:
                     heappop(queue)
-            queue = min(filter(None, queues), default=[], key=lambda queue: queue[0][:2])
-            if not queue or queue[0][0] > now_ns:
+                if queue and queue[0][0] <= now_ns:
+                    break
+                queues.popleft()
+            if not queues:
                 return None
+            queues.rotate(-1)
             _, _, trace = heappop(queue)
             self._tokens += 1
             until_ns = now_ns + self._lease_ns
@@ -275,7 +291,10 @@ class MemoryBuffer:
                 held = trace.held_entry(number)
                 payloads += held.chosen(positions)
                 ids = held.entry.span_ids
-                span_ids += [ids[8 * at : 8 * at + 8] for at in positions]
+                if len(positions) == len(held.payloads):
+                    span_ids += [ids[at : at + 8] for at in range(0, len(ids), 8)]
+                else:
+                    span_ids += [ids[8 * at : 8 * at + 8] for at in positions]
         return SegmentPart(
             message_id=planned.message_id,
             project=trace.project,
