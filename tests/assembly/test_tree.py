@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+import sys
+from collections.abc import Callable, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afterglow.assembly import (
+    NO_SPAN,
     Entry,
+    Piece,
     Plan,
     SegmentPlan,
     Tree,
+    index_bucket,
+    keys_of,
     part_message_id,
     plan,
     remember,
@@ -124,7 +131,7 @@ class Twice:
         max_size=14,
     )
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_tree_finds_what_the_oracle_finds_step_by_step(
     steps: list[list[BufferedSpan] | int],
 ) -> None:
@@ -137,3 +144,174 @@ def test_a_tree_finds_what_the_oracle_finds_step_by_step(
             now_ns += 1
             trace.add(step, now_ns)
     assert trace.arrived == []
+
+
+# --- each rule by itself ---
+
+
+def test_two_orphans_of_one_absent_parent_are_two_segments() -> None:
+    one = entry(0, span(B, A), span(C, A))
+    assert found(ask(60, one), [one]) == {B: [B], C: [C]}
+
+
+def test_a_marked_root_ends_the_segment_above_it() -> None:
+    one = entry(0, span(A, None), span(B, A, marked=True), span(C, B))
+    assert found(ask(10, one), [one]) == {A: [A], B: [B, C]}
+
+
+def test_a_marked_root_under_one_that_went_out_is_no_addendum() -> None:
+    flushed: dict[int, int] = {}
+    remember(flushed, A, A + B)
+    one = entry(0, span(C, B, marked=True), span(D, B))
+    what = ask(10, one, flushed=flushed)
+    assert found(what, [one]) == {C: [C], A: [D]}
+    assert [segment.addendum for segment in what.segments] == [False, True]
+
+
+def test_a_span_that_is_its_own_parent_is_a_root() -> None:
+    one = entry(0, span(A, A), span(B, A))
+    assert found(ask(10, one), [one]) == {A: [A, B]}
+
+
+def test_a_ring_has_its_smallest_span_as_root_and_waits_like_an_orphan() -> None:
+    one, two = entry(0, span(C, B), span(D, C)), entry(0, span(B, C), span(E, D))
+    for both in ([one, two], [two, one]):
+        assert ask(60 - 1e-6, *both).segments == []
+        assert {root: set(its) for root, its in found(ask(60, *both), both).items()} == {
+            B: {B, C, D, E}
+        }
+
+
+def test_the_smallest_is_the_smallest_as_bytes_compare() -> None:
+    low, high = bytes([1, 0, 0, 0, 0, 0, 0, 9]), bytes([9, 0, 0, 0, 0, 0, 0, 1])
+    one = entry(0, span(high, low), span(low, high))
+    assert list(found(ask(60, one), [one])) == [low]
+
+
+def test_two_addenda_of_one_root_are_one_segment() -> None:
+    flushed: dict[int, int] = {}
+    remember(flushed, A, A + B + C)
+    one, two = entry(0, span(D, B)), entry(1, span(E, C))
+    what = ask(11, one, two, flushed=flushed)
+    assert found(what, [one, two]) == {A: [D, E]}
+
+
+def test_of_two_spans_of_one_id_the_first_counts() -> None:
+    one, two = entry(0, span(A, None), span(B, A)), entry(5, span(B, E), span(A, None))
+    what = ask(10, one, two)
+    assert found(what, [one, two]) == {A: [A, B]}
+    assert what.duplicates == [Piece(1, range(2))]
+    assert (what.left, what.next_due_ns) == (0, None)
+
+
+def test_a_span_twice_in_one_entry_counts_once() -> None:
+    one = entry(0, span(A, None), span(A, B), span(B, A), span(B, None))
+    what = ask(10, one)
+    assert found(what, [one]) == {A: [A, B]}
+    assert what.duplicates == [Piece(0, [1, 3])]
+
+
+def test_what_has_left_an_entry_is_neither_span_nor_duplicate() -> None:
+    one = entry(0, span(A, None), span(B, A), span(C, None))._replace(left=[1, 2])
+    flushed: dict[int, int] = {}
+    remember(flushed, A, A)
+    what = ask(10, one, flushed=flushed)
+    assert found(what, [one]) == {A: [B], C: [C]}
+    assert what.duplicates == []
+    assert what.segments[0].addendum
+
+
+def test_times_that_go_backwards_change_no_rule() -> None:
+    late, early = entry(5, span(A, None)), entry(3, span(B, A))
+    assert ask(15 - 1e-6, late, early).segments == []
+    assert len(ask(15, late, early).segments) == 1
+    assert len(ask(603, late, early, entry(600, span(C, A))).segments) == 1
+    assert ask(603 - 1e-6, late, early, entry(600, span(C, A))).segments == []
+
+
+def test_whole_entries_are_ranges() -> None:
+    one, two = entry(0, span(A, None), span(B, A)), entry(0, span(C, A), span(D, None))
+    what = ask(10, one, two)
+    assert what.segments[0].parts[0].pieces == [Piece(0, range(2)), Piece(1, [0])]
+
+
+def test_message_ids_say_what_is_in_a_part() -> None:
+    first = part_message_id("shop", TRACE[1], A, 0, [A, B])
+    assert len(first) == 32
+    assert int(first, 16)
+    assert part_message_id("shop", TRACE[1], A, 0, [A + B]) == first
+    others = [
+        part_message_id("mail", TRACE[1], A, 0, [A, B]),
+        part_message_id("shop", bytes(15) + b"x", A, 0, [A, B]),
+        part_message_id("shop", TRACE[1], B, 0, [A, B]),
+        part_message_id("shop", TRACE[1], A, 1, [A, B]),
+        part_message_id("shop", TRACE[1], A, 0, [B, A]),
+        part_message_id("shop" + TRACE[1].decode()[:1], TRACE[1][1:], A, 0, [A, B]),
+    ]
+    assert len({first, *others}) == 7
+
+
+def test_ids_as_numbers_keep_no_span_apart() -> None:
+    assert keys_of(NO_SPAN) == [0]
+    assert len(set(keys_of(A + B + A))) == 2
+
+
+def test_has_root() -> None:
+    assert entry(0, span(B, A), span(A, None)).has_root
+    assert entry(0, span(B, A, marked=True)).has_root
+    assert entry(0, span(B, B)).has_root
+    assert not entry(0, span(B, A), span(A, C)).has_root
+
+
+def test_an_index_bucket_is_the_same_for_ever() -> None:
+    """What is in Redis was put there by it."""
+    assert [index_bucket("shop", bytes([n] * 16)) for n in range(4)] == [13, 47, 8, 42]
+    assert {index_bucket("p", n.to_bytes(16, "big")) for n in range(2_000)} == set(range(64))
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions are called while it works."""
+    n = 0
+
+    def count(frame: object, event: str, arg: object) -> None:
+        nonlocal n
+        n += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return n
+
+
+def tree_of(n: int, shape: str) -> list[Entry]:
+    numbers = [k.to_bytes(8, "big") for k in range(1, n + 1)]
+    if shape == "chain":
+        given = [span(one, up) for one, up in zip(numbers, [None, *numbers], strict=False)][::-1]
+    elif shape == "ring":
+        given = [span(one, numbers[k - 1]) for k, one in enumerate(numbers)]
+    elif shape == "roots":
+        given = [span(one, None) for one in numbers]
+    else:
+        given = [span(one, numbers[k // 7] if k else None) for k, one in enumerate(numbers)]
+        random.Random(3).shuffle(given)
+    return [entry(at / 1e6, *given[at : at + 50]) for at in range(0, n, 50)]
+
+
+@pytest.mark.parametrize("shape", ["chain", "ring", "roots", "shuffled"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_twice_the_spans_cost_twice_the_steps(shape: str, at_once: bool) -> None:
+    costs = []
+    for n in (2_000, 4_000):
+        entries = tree_of(n, shape)
+
+        def work(entries: list[Entry] = entries) -> None:
+            tree = Tree(*TRACE, CONFIG, {})
+            for group in [entries] if at_once else [[one] for one in entries]:
+                tree.extend(group)
+                tree.plan(0)
+            assert sum(len(s.parts[0].pieces) > 0 for s in tree.plan(700 * S).segments) > 0
+
+        costs.append(calls(work))
+    assert costs[1] < 2.3 * costs[0]
