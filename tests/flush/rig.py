@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from afterglow.buffer.memory import MemoryBuffer
+from afterglow.buffer.redis import RedisBuffer
 from afterglow.config import BufferConfig, FlushConfig
 from afterglow.flush.flusher import Flusher
 from afterglow.ledger import BufferDropReason
@@ -122,10 +123,12 @@ class Mortal:
 class Rig:
     """A buffer with traces in it, and flushers."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, url: str | None = None, **settings: Any) -> None:
         self.clock = ManualClock()
         self.config = BufferConfig(**settings)
-        self.buffer = MemoryBuffer(self.config)
+        self.buffer: SegmentBuffer = (
+            RedisBuffer.from_url(url, self.config) if url else MemoryBuffer(self.config)
+        )
         self.sink = Noting()
         self.pressure = Pressed()
         self.said: list[str] = []
