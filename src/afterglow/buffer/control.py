@@ -157,10 +157,9 @@ class Control:
         self._seen_ns = self._looked_ns
         with saying_so(nodes.address):
             self._look()
-        if self._phase not in self._known:
-            raise unknown_phase(self._phase, nodes.address.url)
-        with saying_so(nodes.address):
-            self._look()  # what was just learnt is what this process says of itself
+            if self._phase not in self._known:
+                raise unknown_phase(self._phase, nodes.address.url)
+            self._look()
 
     @contextmanager
     def following(self) -> Iterator[Following]:
@@ -188,7 +187,8 @@ class Control:
         if now_ns - self._looked_ns < _LOOK_NS or not self._looking.acquire(blocking=blind):
             return
         try:
-            if self._clock.monotonic_ns() - self._looked_ns >= _LOOK_NS:
+            # What was just learnt is what this process says of itself, at once.
+            if self._clock.monotonic_ns() - self._looked_ns >= _LOOK_NS and self._look():
                 self._look()
         except redis_errors():
             pass  # _present() says so once it has lasted; the call itself meets the same trouble
@@ -212,17 +212,20 @@ class Control:
             return Following(self._phase, *self._refusal)
         return Following(self._phase)
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Read, and say; whether the phase is another one than was said."""
         begun_ns = self._clock.monotonic_ns()
         self._looked_ns = begun_ns
         glance = look(self._nodes, self._keys, identity=self.identity, entry=self._entry())
         phase = glance.state.phase if self._pinned is None else self._pinned
         with self._lock:
-            if phase != self._phase or not self._since_ms:
+            changed = phase != self._phase or not self._since_ms
+            if changed:
                 self._phase, self._since_ms = phase, glance.now_ms
             refused = glance.pressure_s > 0 and glance.pressure
             self._refusal = (glance.pressure, glance.pressure_s) if refused else None
             self._seen_ns = begun_ns
+        return changed
 
     def _entry(self) -> ProcessEntry:
         with self._lock:
