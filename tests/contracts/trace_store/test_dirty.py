@@ -127,16 +127,17 @@ def test_3_delete_then_store_keeps_the_entry(
 def test_3_what_came_back_keeps_its_new_parent_whatever_the_order(
     stores: Stores, store: TraceStore
 ) -> None:
-    for name in "pc":
+    others = [str(i) for i in range(600)]
+    for name in ("p", "c", *others):
         put(store, 1, name)
     store.flush()
-    store.delete("p")
-    store.delete("c")
+    for name in ("p", "c", *others):
+        store.delete(name)
     put(store, 2, "c", parent_id="p")
+    for name in others:
+        put(store, 2, name)
     put(store, 2, "p")
     store.reinforce("p")
-    for _ in range(300):
-        store.store(1, kind="semantic")
     store.flush()
     entry = stores().get("p")
     assert entry is not None and entry.child_ids == ("c",)
@@ -163,6 +164,22 @@ def test_4_neighbours_of_a_deleted_entry_lose_the_link(
             assert entry is not None and entry.associated == ()
         store.flush()
     assert backend_pairs(stores) == []
+
+
+def test_4_who_comes_after_a_deleted_entry_inherits_nothing(store: TraceStore) -> None:
+    for name in "abc":
+        put(store, 1, name, tags=["t"])
+    for _ in range(3):
+        store.record_coactivation("b", "c")
+        store.record_coactivation("c", "a")
+    store.flush()
+    store.delete("c")
+    store.flush()
+    put(store, 1, "d")
+    store.flush()
+    entry = store.get("d")
+    assert entry is not None and entry.associated == ()
+    assert [e.trace_id for e in store.by_tag("t")] == ["a", "b"]
 
 
 def backend_pairs(stores: Stores) -> list[Any]:
@@ -244,6 +261,10 @@ def test_7_the_partition_is_part_of_every_key(stores: Stores) -> None:
     for _ in range(3):
         two.record_coactivation("x", "y")
     two.flush()
+    assert two.reinforce("y")
+    two.flush()
+    other = one.get("y")
+    assert other is not None and other.reinforcement_count == 0
     entry = one.get("x")
     assert entry is not None and (entry.payload, entry.associated) == (1, ())
     one.delete("x")

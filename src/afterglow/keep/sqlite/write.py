@@ -28,6 +28,10 @@ def put(
     """Insert or replace whole records; no id is there twice."""
     if not puts:
         return
+    fresh = [put.record.trace_id for put in puts if put.fresh]
+    if fresh:  # first, for children of theirs that are put here have their parent anew
+        before = connection.execute(sql.DOOMED_BY_ID, (list_of(fresh), partition))
+        detach(connection, partition, [Doomed(*row) for row in before], deltas)
     ids = list_of([put.record.trace_id for put in puts])
     there = {
         row[1]: (Doomed(*row[:5]), row[5:])
@@ -47,9 +51,6 @@ def _replace(
 ) -> None:
     if not puts:
         return
-    fresh = [there[p.record.trace_id][0] for p in puts if p.fresh]
-    if fresh:
-        detach(connection, partition, fresh, deltas)
     whole, entries, payloads = [], [], []
     retagged: list[tuple[Doomed, Record]] = []
     for item in puts:
