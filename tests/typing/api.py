@@ -63,3 +63,18 @@ with afterglow.open("typing.db") as database:
     assert_type(database.statistics(), list[NameStatistics])
     assert_type(database.traces(limit=1), Iterator[SpanNode])
     assert_type(database.ledger(), Ledger)
+
+store = afterglow.TraceStore("typing.db", profile=afterglow.Profile(name="p", kinds={}))
+assert_type(store.store({"any": ["JSON"]}, kind="semantic", tags=["t"], intensity="0.5"), str)
+assert_type(store.get("id"), afterglow.Entry | None)
+assert_type(store.all(limit=3), list[afterglow.Entry])
+assert_type(store.ranked(["id"], at=0), list[afterglow.Entry])
+assert_type(store.walk_associations("id")[0].path, tuple[str, ...])
+assert_type(store.reinforce("id").strength, float | None)
+assert_type(store.record_coactivation("a", "b").linked, bool)
+assert_type(store.decay_cycle(ticks=None).pruned, int)
+assert_type(store.enforce_quota(policy="lru"), list[str])
+assert_type(store.flush(), afterglow.FlushReport)
+assert_type(store.counters(), dict[str, int])
+with store as opened:
+    assert_type(opened, afterglow.TraceStore)
