@@ -12,6 +12,7 @@ from afterglow.keep.backend import Backend
 from afterglow.keep.profile import MEMORY, Profile
 from afterglow.keep.store import TraceStore
 from afterglow.testing import ManualClock
+from tests.contracts.trace_store.failing import Stopping
 from tests.contracts.trace_store.places import PLACES, Place
 
 
@@ -63,3 +64,9 @@ def stores(place: Place, clock: ManualClock) -> Iterator[Stores]:
 @pytest.fixture
 def store(stores: Stores) -> TraceStore:
     return stores()
+
+
+@pytest.fixture
+def stopping(place: Place) -> Stopping:
+    """A back end that can be held up."""
+    return Stopping(place.backend())
