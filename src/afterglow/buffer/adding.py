@@ -156,7 +156,7 @@ class Adder:
     ) -> str | None:
         """Why the batch is refused; None if it is not."""
         try:
-            answers, had = self._router.run(commands, replicas)
+            answers, missing = self._router.run(commands, replicas)
         except AwayError as error:
             return str(error)
         for answer in answers:
@@ -164,8 +164,8 @@ class Adder:
                 return "Redis is full (maxmemory)"
             if isinstance(answer, Exception):
                 raise answer
-        if replicas and commands and had < replicas:
-            return f"only {had} of {replicas} replicas have the spans (wait_replicas)"
+        if missing:
+            return f"{missing} of {replicas} replicas did not confirm the spans (wait_replicas)"
         if into is not None:
             into += answers
         return None

@@ -38,10 +38,12 @@ class RedisBuffer:
     ) -> None:
         from afterglow.buffer.control import Control
         from afterglow.buffer.opening import open_parts
+        from afterglow.buffer.pressure import RedisPressure
 
         self._nodes = nodes
         self._parts = open_parts(nodes, config, clock)
         self._control = Control(nodes, config, role=role, clock=clock)
+        self._pressure = RedisPressure(nodes, config, clock)
 
     @classmethod
     def from_url(
@@ -64,6 +66,7 @@ class RedisBuffer:
 
     def add(self, spans: Sequence[BufferedSpan], now_ns: int) -> AddResult:
         """Take spans in, or refuse them as a value; the same call may be repeated."""
+        self._pressure.watch()
         with self._control.following() as now:
             if now.refusal is not None:
                 return AddResult(0, {}, len(spans), now.refusal, now.retry_after_s)

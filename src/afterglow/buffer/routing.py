@@ -31,6 +31,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from afterglow.buffer.replicas import Replicas
 from afterglow.buffer.scripts import SCRIPTS
 from afterglow.clock import Clock, SystemClock
 from afterglow.errors import SpanBufferError
@@ -40,6 +41,8 @@ __all__ = ["AwayError", "Command", "Router", "command", "evalsha", "pack", "slot
 SLOTS: Final = 16_384
 _FIRST_PAUSE_S: Final = 0.005
 _LONGEST_PAUSE_S: Final = 0.2
+#: Replicas answer in a millisecond, or something is wrong with them.
+_WAIT_MS: Final = 1_000
 _NOT_NOW = (TryAgainError, ClusterDownError, BusyLoadingError, MasterDownError)
 _ASKING: Final = hiredis.pack_command((b"ASKING",))
 
@@ -97,6 +100,7 @@ class Router:
         self._slots: list[tuple[str, int]] = [self._seeds[0]] * SLOTS
         self._idle: dict[tuple[str, int], deque[Any]] = {}
         self._closed = False
+        self._replicas = Replicas(lambda node: self.run_on(node, b"ROLE"), self._clock)
         if is_cluster:
             self.refresh()
 
@@ -105,8 +109,8 @@ class Router:
         return sorted(set(self._slots))
 
     def run(self, commands: Sequence[Command], replicas: int = 0) -> tuple[list[Any], int]:
-        """Send all, wait for all. Returns the answers, in order, and the fewest replicas that
-        have the writes of a node (0 was asked for: not counted).
+        """Send all, wait for all. Returns the answers, in order, and how many replicas were
+        missing that should have the writes (0: all have them).
 
         An answer may be a ResponseError (memory is full); what a cluster goes through (moved
         slots, elections, scripts unknown) is met here, until the deadline: AwayError.
@@ -116,7 +120,7 @@ class Router:
         asked: dict[int, tuple[str, int]] = {}
         deadline_ns = self._clock.monotonic_ns() + self._timeout_ns
         pause_s = _FIRST_PAUSE_S
-        fewest = 1 << 30
+        missing = 0
         last: Exception | None = None
         while todo:
             left_ns = deadline_ns - self._clock.monotonic_ns()
@@ -135,7 +139,7 @@ class Router:
                     last = answer
                 else:
                     answers[i] = answer
-            fewest = min(fewest, found.fewest)
+            missing = max(missing, found.missing)
             if again.refresh:
                 self._refresh_quietly()
             for node in {self._slots[commands[i].slot] for i in todo} if again.load else ():
@@ -143,7 +147,7 @@ class Router:
             if todo and again.wait:
                 self._clock.wait(self._never, pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        return answers, fewest
+        return answers, missing
 
     def run_on(self, node: tuple[str, int], *words: Any) -> Any:
         """One command on one node. Raises AwayError."""
@@ -175,6 +179,8 @@ class Router:
                 name = host.decode() if host else node[0]
                 slots[begin : end + 1] = [(name, int(port))] * (end + 1 - begin)
             self._slots = slots
+            for new in set(slots) - set(known):
+                self._replicas.look(new)
             return
         raise AwayError(f"no node of {self._url} says who owns which slots: {_one_line(last)}")
 
@@ -201,14 +207,16 @@ class Router:
         replicas: int,
         left_ns: int,
     ) -> _Found:
-        found = _Found([], 1 << 30)
+        found = _Found()
         sent = []
         for node, members in groups.items():
             packed = [
                 _ASKING + commands[i].packed if i in asked else commands[i].packed for i in members
             ]
-            if replicas:
-                packed.append(pack((b"WAIT", replicas, max(left_ns // 1_000_000, 1))))
+            wanted = self._replicas.wanted(node, replicas)
+            if wanted:
+                wait_ms = min(max(left_ns // 1_000_000, 1), _WAIT_MS)
+                packed.append(pack((b"WAIT", wanted, wait_ms)))
             try:
                 connection = self._take(node)
                 connection.send_packed_command([b"".join(packed)], check_health=False)
@@ -216,8 +224,8 @@ class Router:
                 self._drop(node)
                 found.answers += [(i, _lost(error)) for i in members]
             else:
-                sent.append((node, connection, members))
-        for node, connection, members in sent:
+                sent.append((node, connection, members, wanted))
+        for node, connection, members, wanted in sent:
             at = 0
             try:
                 for i in members:
@@ -231,17 +239,18 @@ class Router:
                         ]
                     found.answers.append((i, answer))
                     at += 1
-                if replicas:
+                if wanted:
                     had = _read(connection)
                     # Where nothing was written there is nothing to have.
                     if any(not isinstance(answer, Exception) for _, answer in found.answers[-at:]):
-                        found.fewest = min(found.fewest, had if isinstance(had, int) else 0)
+                        short = self._replicas.missing(node, wanted, had)
+                        found.missing = max(found.missing, short)
             except (RedisError, OSError) as error:
                 self._drop(node)
                 with suppress(RedisError, OSError):
                     connection.disconnect()
                 if at == len(members):
-                    found.fewest = 0
+                    found.missing = max(found.missing, wanted)
                 found.answers += [(i, _lost(error)) for i in members[at:]]
             else:
                 self._give(node, connection)
@@ -277,11 +286,11 @@ class Router:
 
 
 class _Found:
-    """Answers of one round, by number of the command; and how many replicas have the writes."""
+    """Answers of one round, by number of the command; and how many replicas are missing."""
 
-    def __init__(self, answers: list[tuple[int, Any]], fewest: int) -> None:
-        self.answers = answers
-        self.fewest = fewest
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = []
+        self.missing = 0
 
 
 class _Again:

@@ -68,7 +68,9 @@ local function settle(name, members, project, seal, settlement)
     redis.call('EXPIRE', members, ttl)
   end
   local score = next_look ~= '' and next_look or nil
-  if length > seal[4] or not score then
+  if length > seal[4] and seal[9] then
+    score = '0'
+  elseif length > seal[4] or not score then
     local present = redis.call('ZSCORE', queue, name)
     if present and (not score or tonumber(present) < tonumber(score)) then
       score = present

@@ -3,6 +3,8 @@
 -- KEYS: queue, owners, counts, books, then list and roots of each trace.
 -- ARGV: now (us), now (ns), owner, token, end of the lease (us), TTL (s), entries at most;
 --       then for each trace its name, how many entries are known, and how the first begins.
+-- A seal that stands while others look puts their look off until its lease is over; that it did so
+-- (seal[9]) is why what came meanwhile is looked at as soon as it is settled.
 -- A call that is sent again with the same token finds what it sealed.
 -- Returns for each trace: false if it is not to be had, else
 --   {generation, sealed entries, sealed at (ns), parts that are acknowledged, settlement or '',
@@ -23,15 +25,18 @@ for i, name in ipairs(names) do
   local seal = owned[i] and cmsgpack.unpack(owned[i])
   if seal and seal[2] ~= token and seal[3] > now then
     reply[i] = false
-    scores[#scores + 1] = string.format('%.0f', seal[3])
-    scores[#scores + 1] = name
+    scores[#scores + 1], scores[#scores + 2] = string.format('%.0f', seal[3]), name
+    if not seal[9] then
+      seal[9] = true
+      seals[#seals + 1], seals[#seals + 2] = name, cmsgpack.pack(seal)
+    end
   else
     if seal then
-      seal[2], seal[3], seal[6] = token, tonumber(lease_end), owner
+      seal[2], seal[3], seal[6], seal[9] = token, tonumber(lease_end), owner, true
     else
       local length = redis.call('LLEN', key)
       if length > 0 then
-        seal = {token, token, tonumber(lease_end), length, now_ns, owner, '', ''}
+        seal = {token, token, tonumber(lease_end), length, now_ns, owner, '', '', false}
       end
     end
     if seal then
