@@ -119,7 +119,7 @@ def check_keys(nodes: Iterable[Any], left: bool = False) -> None:
     for node in nodes:
         for key in node.keys("span-buf:*"):
             kind = key.split(b":")[1]
-                control = kind == b"ctl"
+            control = kind == b"ctl"
             assert control or node.ask("TTL", key) > 0, key
             assert left or control or kind in (b"ssr", b"ssm"), f"{key!r} is left"
 
