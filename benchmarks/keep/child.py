@@ -6,6 +6,7 @@ rows just after it (or just before it, in turns), in the same process.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -34,12 +35,19 @@ def timed(do: Callable[[], Any]) -> tuple[int, Any]:
 
 
 class Subject:
-    """A store and its floor, of so many entries. `url` instead of a file has no floor."""
+    """A store and its floor, of so many entries: two files, or two databases of a server, whose
+    URLs are in the folder then."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.size = size
-        self.path = folder / "store.db"
-        self.floor_path = folder / "floor.db"
+        self.path: str | Path = folder / "store.db"
+        self.make_floor: Callable[[], Any] = lambda: Floor(folder / "floor.db")
+        urls = folder / "urls"
+        if urls.exists():
+            from benchmarks.keep.floor_postgres import PostgresFloor
+
+            self.path, floor_url = urls.read_text().split("\n")
+            self.make_floor = lambda: PostgresFloor(floor_url)
         self.version = 0
         self.turn = 0
         self.random = random.Random(size)
@@ -50,14 +58,14 @@ class Subject:
         backend = open_backend(self.path, "default")
         took, _ = timed(lambda: backend.replace(content(self.size), Moment(0, NOW_NS), NOW_NS))
         backend.close()
-        floor = Floor(self.floor_path)
+        floor = self.make_floor()
         floor_took, _ = timed(lambda: floor.build(self.size))
         floor.close()
-        return {"ns": took, "floor_ns": floor_took, "bytes": self.path.stat().st_size}
+        return {"ns": took, "floor_ns": floor_took}
 
     def open(self) -> Answer:
         self.store = afterglow.TraceStore(self.path, maintenance=False, **_BOUNDLESS)
-        self.floor = Floor(self.floor_path)
+        self.floor = self.make_floor()
         self.store.count()
         return {}
 
@@ -246,8 +254,8 @@ def beside_ticks(do: Callable[[], Any]) -> tuple[int, list[int]]:
 
 def boot(path: str, number: str) -> None:
     """In a process of its own: open, get one entry, and say what that took, imports aside."""
-    import afterglow.keep.sqlite.backend
-
+    kind = "postgres" if "://" in path else "sqlite"
+    importlib.import_module(f"afterglow.keep.{kind}.backend")
     before = perf_counter_ns()
     with afterglow.TraceStore(path) as store:
         entry = store.get(id_of(int(number)))

@@ -14,7 +14,7 @@ from afterglow.keep.backend import Pair
 from afterglow.keep.entry import Record
 from benchmarks.keep.content import content
 
-_COLUMNS = (
+COLUMNS = (
     "kind", "curve", "decay_rate", "anchor", "anchor_tick", "prune_tick", "peak_strength",
     "valence", "intensity", "confidence", "origin", "source_id", "created_at", "last_reinforced",
     "reinforcement_count", "parent_id", "unresolved", "consolidation_candidate", "payload_bytes",
@@ -22,16 +22,16 @@ _COLUMNS = (
 )  # fmt: skip
 _SCHEMA = f"""
 CREATE TABLE totals (id INTEGER PRIMARY KEY, entries INTEGER NOT NULL, changed INTEGER NOT NULL);
-CREATE TABLE entries (id INTEGER PRIMARY KEY, trace_id TEXT NOT NULL UNIQUE, {", ".join(_COLUMNS)});
+CREATE TABLE entries (id INTEGER PRIMARY KEY, trace_id TEXT NOT NULL UNIQUE, {", ".join(COLUMNS)});
 CREATE TABLE payloads (id INTEGER PRIMARY KEY, payload NOT NULL);
 CREATE TABLE pairs (a INTEGER, b INTEGER, count INTEGER NOT NULL, linked INTEGER NOT NULL,
     PRIMARY KEY (a, b)) WITHOUT ROWID;
 INSERT INTO totals VALUES (1, 0, 0);
 """
-_INSERT = f"INSERT INTO entries VALUES (?, ?, {', '.join('?' * len(_COLUMNS))})"
+_INSERT = f"INSERT INTO entries VALUES (?, ?, {', '.join('?' * len(COLUMNS))})"
 _UPSERT = f"""
-INSERT INTO entries (trace_id, {", ".join(_COLUMNS)}) VALUES (?, {", ".join("?" * len(_COLUMNS))})
-ON CONFLICT (trace_id) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in _COLUMNS)}
+INSERT INTO entries (trace_id, {", ".join(COLUMNS)}) VALUES (?, {", ".join("?" * len(COLUMNS))})
+ON CONFLICT (trace_id) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in COLUMNS)}
 """
 _PAYLOAD = """
 INSERT INTO payloads SELECT id, ? FROM entries WHERE trace_id = ?
@@ -45,7 +45,12 @@ ON CONFLICT (a, b) DO UPDATE SET count = count + 1
 _TOTALS = "UPDATE totals SET entries = entries + ?, changed = changed + 1"
 
 
-def row_of(record: Record) -> tuple[Any, ...]:
+Row = tuple[Any, ...]
+#: A payload and its trace_id.
+Payload = tuple[str | bytes, str]
+
+
+def row_of(record: Record) -> Row:
     """A row, worked out beforehand: the floor does not pay for that."""
     return (
         record.trace_id, record.kind, record.curve, record.decay_rate, record.anchor,
@@ -81,7 +86,7 @@ class Floor:
                     run.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?)", pair)
         run.execute("COMMIT")
 
-    def upsert(self, rows: list[tuple[Any, ...]], payloads: list[tuple[str | bytes, str]]) -> None:
+    def upsert(self, rows: list[Row], payloads: list[Payload]) -> None:
         """One transaction of so many entries and their payloads."""
         run = self._connection
         run.execute("BEGIN IMMEDIATE")

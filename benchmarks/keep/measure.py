@@ -6,6 +6,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,14 @@ _PLANS = (
 )
 
 
-def measure(scale: KeepScale, folder: Path) -> list[Case]:
-    """Everything; what is under way is said on stderr."""
+def measure(
+    scale: KeepScale, folder: Path, new_database: Callable[[], str] | None = None
+) -> list[Case]:
+    """Everything; what is under way is said on stderr. In files, or in databases of a server."""
+    for size in scale.sizes if new_database is not None else ():
+        assert new_database is not None
+        (folder / str(size)).mkdir(parents=True)
+        (folder / str(size) / "urls").write_text(f"{new_database()}\n{new_database()}")
     running = {n: Child(str(n), folder / str(n), _MODULE) for n in scale.sizes}
     try:
         cases = [_built(running)]
@@ -95,9 +102,10 @@ def measure(scale: KeepScale, folder: Path) -> list[Case]:
             child.ask("open")
         for plan in _PLANS:
             _say(plan.name)
-            cases.append(_measured(plan, running, scale))
+            # Targets in time are for a file: a server's disk and network are its own.
+            cases.append(_measured(plan, running, scale, in_file=new_database is None))
         _say("boot")
-        cases += _booted(running, folder, scale)
+        cases += _booted(running, folder, scale, in_file=new_database is None)
         _say("stall")
         cases.append(_stalled(running[scale.stall_size], scale))
         _say("maintenance")
@@ -125,7 +133,7 @@ def _built(running: dict[int, Child]) -> Case:
     return Case("restore everything, an entry with its links", "us", values, floor)
 
 
-def _measured(plan: _Plan, running: dict[int, Child], scale: KeepScale) -> Case:
+def _measured(plan: _Plan, running: dict[int, Child], scale: KeepScale, *, in_file: bool) -> Case:
     times: dict[int, list[float]] = {size: [] for size in running}
     ratios: dict[int, list[float]] = {size: [] for size in running}
     seen: set[str] = set()
@@ -147,14 +155,14 @@ def _measured(plan: _Plan, running: dict[int, Child], scale: KeepScale) -> Case:
         {size: statistics.median(values) for size, values in ratios.items() if values},
         " or ".join(sorted(seen)),
     )
-    _judge(plan, case)
+    _judge(plan, case, in_file=in_file)
     return case
 
 
-def _judge(plan: _Plan, case: Case) -> None:
+def _judge(plan: _Plan, case: Case, *, in_file: bool) -> None:
     last = list(case.values)[-1]
     sample = case.values[last]
-    if plan.most_ms is not None and isinstance(sample, Sample):
+    if in_file and plan.most_ms is not None and isinstance(sample, Sample):
         low_ms = sample.low / 1e6
         case.checks.append(at_most(f"{plan.name}, {last:,} entries", low_ms, plan.most_ms, " ms"))
     if plan.most_growth is not None and case.growth is not None:
@@ -165,13 +173,15 @@ def _judge(plan: _Plan, case: Case) -> None:
         case.checks.append(at_most(f"{plan.name}, worst : floor", worst, plan.most_floor, " x"))
 
 
-def _booted(running: dict[int, Child], folder: Path, scale: KeepScale) -> list[Case]:
+def _booted(
+    running: dict[int, Child], folder: Path, scale: KeepScale, *, in_file: bool
+) -> list[Case]:
     times: dict[int, list[float]] = {size: [] for size in running}
     peaks: dict[int, float] = dict.fromkeys(running, 0.0)
     for turn in range(scale.boots):
         for size in running:
             # A process of its own beside the child, which does nothing meanwhile.
-            words = [sys.executable, "-m", _MODULE, "boot", str(folder / str(size) / "store.db")]
+            words = [sys.executable, "-m", _MODULE, "boot", _place(folder / str(size))]
             done = subprocess.run(
                 [*words, str(_untouched(size, turn))],
                 cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True,
@@ -182,11 +192,17 @@ def _booted(running: dict[int, Child], folder: Path, scale: KeepScale) -> list[C
     last = scale.sizes[-1]
     first_get = Case("boot: open and first get", "us", {s: Sample.of(t) for s, t in times.items()})
     low_ms = min(times[last]) / 1e6
-    first_get.checks.append(at_most(f"boot, first get, {last:,} entries", low_ms, 20, " ms"))
+    if in_file:
+        first_get.checks.append(at_most(f"boot, first get, {last:,} entries", low_ms, 20, " ms"))
     memory = Case("  peak memory of that process", "MiB", {s: p / _MIB for s, p in peaks.items()})
     worst = max(peaks.values()) / _MIB
     memory.checks.append(at_most("peak memory at boot", worst, 150, " MiB"))
     return [first_get, memory]
+
+
+def _place(folder: Path) -> str:
+    urls = folder / "urls"
+    return urls.read_text().split("\n")[0] if urls.exists() else str(folder / "store.db")
 
 
 def _untouched(size: int, turn: int) -> int:

@@ -14,7 +14,7 @@ __all__ = ["as_json", "lines"]
 _NOTE = (
     "`a / b` is the 5th percentile and the median of many single operations, in turns over the "
     "sizes. `: floor` is the median of pairs that were measured together: the store's time "
-    "divided by that of plain sqlite3 writing the same rows into a file of as many."
+    "divided by that of plain SQL writing the same rows where as many are."
 )
 
 
