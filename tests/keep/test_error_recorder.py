@@ -256,7 +256,9 @@ def test_nothing_that_is_logged_can_harm(
     for entry in store.all():
         assert len(entry.encoded_payload) < 60_000
     (bottom,) = (e for e in store.all() if e.payload["message"] == "deep")
-    assert "at the bottom" in bottom.payload["traceback"]
+    text = bottom.payload["traceback"]
+    assert text.startswith("  (462 calls left out)\n"), text[:80]
+    assert "RecursionError: at the bottom" in text
 
 
 def test_no_frame_or_argument_is_kept_alive(recorder: ErrorRecorder, log: logging.Logger) -> None:

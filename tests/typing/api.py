@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 import afterglow
+from afterglow.keep.snapshots import Snapshot
 from afterglow.ledger import Ledger
 from afterglow.model.run import Run
 from afterglow.model.statistics import NameStatistics
@@ -78,3 +79,8 @@ assert_type(store.flush(), afterglow.FlushReport)
 assert_type(store.counters(), dict[str, int])
 with store as opened:
     assert_type(opened, afterglow.TraceStore)
+    assert_type(opened.recall("a", limit=3, peek=True), list[afterglow.Entry])
+    assert_type(opened.record_errors(), afterglow.ErrorRecorder)
+    assert_type(opened.snapshot(), Snapshot)
+    assert_type(opened.restore(force=True), Snapshot)
+    assert_type(opened.list_snapshots(), list[Snapshot])
