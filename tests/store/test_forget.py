@@ -199,7 +199,7 @@ def _batches(chance: random.Random, steps: int) -> Iterator[tuple[str, list[list
         yield chance.choice(("one", "two")) if not waiting else "one", batch
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1 << 32), steps=st.integers(1, 12))
 def test_statistics_do_not_know_what_was_forgotten(seed: int, steps: int) -> None:
     chance = random.Random(seed)

@@ -29,6 +29,7 @@ from afterglow.model.kept import History, TraceSummary
 from afterglow.store.failures import explained
 from afterglow.store.fold import Folded, fold
 from afterglow.store.forget import Forgotten, forget_traces
+from afterglow.store.let_go import going_on_bytes, let_go_oldest
 from afterglow.store.room import Room, checkpoint, compact, measured, worth_compacting
 from afterglow.store.schema import initialise, journals_of, verify
 from afterglow.store.summaries import (
@@ -50,6 +51,8 @@ PARTITION: Final = "spans"
 _LOOK_SPANS: Final = 24_576
 #: Entries made in one transaction.
 _ENTER: Final = 512
+#: Spans of a trace that goes on, forgotten in one transaction.
+_LET_GO: Final = 2_048
 #: A fold in portions of this share of the quota; so much room is kept free for the next one.
 _PORTION_SHARE: Final = 0.05
 _HEADROOM: Final = 0.10
@@ -287,6 +290,8 @@ class Retention:
 
     def _free_pages(self, room: Room) -> Room:
         target = self.config.keep_max_bytes * (1 - 1.5 * _HEADROOM)
+        self._let_go(0.5)
+        room = measured(self.connection)
         if worth_compacting(self.connection, room.used_bytes) and self._compact():
             room = measured(self.connection)
         entries = self._backend.totals().entries
@@ -294,10 +299,23 @@ class Retention:
         while room.used_bytes > target:
             # Half of what it should take: to forget too much is worse than to look again.
             count = max(_LEAST_EVICTED, int((room.used_bytes - target) / mean / 2))
-            if not self._evict(self._backend.totals().entries - count):
+            if not self._evict(self._backend.totals().entries - count) and not self._let_go(0.0):
                 break
             room = measured(self.connection)
         return room
+
+    def _let_go(self, share: float) -> int:
+        """Forget the oldest spans of traces that go on while these take more than this share of
+        the quota; with 0 some, whatever they take. How many went."""
+        gone = 0
+        while going_on_bytes(self.connection) > self.config.keep_max_bytes * share:
+            with self._transaction() as connection:
+                spans = let_go_oldest(connection, _LET_GO).spans
+            gone += spans
+            self._pass.forgotten.spans += spans
+            if not spans or not share:
+                break
+        return gone
 
     def _evict(self, most: int) -> int:
         """Forget what would fade soonest until so many entries are left; how many went."""

@@ -9,23 +9,31 @@ be written all over, for trace ids are random): the rows of a trace lie between 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
-from afterglow.analyse.histogram import decode_histogram, encode_histogram
-from afterglow.analyse.statistics import Statistics, buckets
 from afterglow.ledger import ForgetReason
+from afterglow.store.figures import count_gone
 
-__all__ = ["Forgotten", "add_forgotten", "forget_traces"]
+__all__ = ["DELETE_GONE", "EMPTY_GONE", "Forgotten", "forget_traces"]
 
-_AT_ONCE: Final = 16_384
-_LARGEST: Final = (1 << 63) - 1
 #: A trace whose rows are strewn over more ids than this many for each of its spans is found by
 #: its parents and children instead.
 _STREWN: Final = 256
+
+
+#: The ids of rows that are about to go are in a temporary table of the connection.
+EMPTY_GONE: Final = (
+    "CREATE TEMP TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY)",
+    "DELETE FROM temp.gone",
+)
+DELETE_GONE: Final = (
+    "DELETE FROM events WHERE span IN (SELECT id FROM temp.gone)",
+    "DELETE FROM links WHERE span IN (SELECT id FROM temp.gone)",
+    "DELETE FROM spans WHERE id IN (SELECT id FROM temp.gone)",
+)
 
 
 class Forgotten(msgspec.Struct):
@@ -45,23 +53,9 @@ def forget_traces(
     if not going.traces:
         return Forgotten()
     going.find_spans()
-    figures = _figures(connection)
-    spans_of: Counter[int] = Counter()
-    for (process, name), figure in figures.items():
-        spans_of[process] += figure.spans
-        _add_figure(connection, process, name, figure)
-    connection.executemany(
-        "INSERT INTO ledger VALUES (?, 'forgotten', ?, ?)"
-        " ON CONFLICT DO UPDATE SET spans = spans + excluded.spans",
-        ((process, why, spans) for process, spans in spans_of.items() if spans),
-    )
-    connection.executemany(
-        "INSERT INTO keeping VALUES (?, ?)"
-        " ON CONFLICT DO UPDATE SET value = value + excluded.value",
-        [(f"forgotten_{why}", len(going.traces)), ("forgotten_spans", spans_of.total())],
-    )
+    spans = count_gone(connection, why, len(going.traces))
     going.delete()
-    return Forgotten(len(going.traces), spans_of.total())
+    return Forgotten(len(going.traces), spans)
 
 
 class _Going:
@@ -71,9 +65,8 @@ class _Going:
         self._connection = connection
         for statement in (
             "CREATE TEMP TABLE IF NOT EXISTS going (trace_id TEXT PRIMARY KEY) WITHOUT ROWID",
-            "CREATE TEMP TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY)",
             "DELETE FROM temp.going",
-            "DELETE FROM temp.gone",
+            *EMPTY_GONE,
         ):
             connection.execute(statement)
         connection.executemany(
@@ -132,11 +125,7 @@ class _Going:
 
     def delete(self) -> None:
         connection = self._connection
-        for statement in (
-            "DELETE FROM events WHERE span IN (SELECT id FROM temp.gone)",
-            "DELETE FROM links WHERE span IN (SELECT id FROM temp.gone)",
-            "DELETE FROM spans WHERE id IN (SELECT id FROM temp.gone)",
-        ):
+        for statement in DELETE_GONE:
             connection.execute(statement)
         # Where something stays, the trace stays too, as far as it is there.
         left = connection.execute(
@@ -151,7 +140,7 @@ class _Going:
                 (first, last, start, trace),
             )
             connection.execute("DELETE FROM temp.going WHERE trace_id = ?", (trace,))
-        for table in ("awaited", "traces"):
+        for table in ("awaited", "let_go", "traces"):
             connection.execute(
                 f"DELETE FROM {table} WHERE trace_id IN (SELECT trace_id FROM temp.going)"
             )
@@ -171,105 +160,3 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             current = current[0], last
     if current is not None:
         yield current
-
-
-# --- the figures that stay ----------------------------------------------------------------
-
-
-class _Figure:
-    """What the spans of one name in one process came to."""
-
-    __slots__ = ("counts", "errors", "interrupted", "max", "min", "self", "spans", "total")
-
-    def __init__(self) -> None:
-        self.spans = self.errors = self.interrupted = self.total = self.self = self.max = 0
-        self.min = _LARGEST
-        self.counts: Counter[int] = Counter()
-
-    def add(self, durations: Sequence[int], self_ns: int, errors: int) -> None:
-        self.spans += len(durations)
-        self.errors += errors
-        self.total += sum(durations)
-        self.self += self_ns
-        self.min = min(self.min, *durations)
-        self.max = max(self.max, *durations)
-        self.counts.update(buckets(durations))
-
-
-def _figures(connection: sqlite3.Connection) -> dict[tuple[int, str], _Figure]:
-    """The figures of all rows in temp.gone, by process and name."""
-    found: defaultdict[tuple[int, str], _Figure] = defaultdict(_Figure)
-    rows = connection.execute(
-        "SELECT s.process, s.name, s.duration_ns, coalesce(s.self_ns, s.duration_ns),"
-        " s.status = 'error' FROM temp.gone CROSS JOIN spans AS s USING (id)"
-    )
-    while portion := rows.fetchmany(_AT_ONCE):
-        ended: defaultdict[tuple[int, str], list[tuple[Any, ...]]] = defaultdict(list)
-        for process, name, duration, *rest in portion:
-            if duration is None:
-                found[process, name].interrupted += 1
-            else:
-                ended[process, name].append((duration, *rest))
-        for key, group in ended.items():
-            durations, self_times, errors = zip(*group, strict=True)
-            found[key].add(durations, sum(self_times), sum(errors))
-    return found
-
-
-def _add_figure(connection: sqlite3.Connection, process: int, name: str, figure: _Figure) -> None:
-    row = connection.execute(
-        "SELECT spans, errors, interrupted, total_ns, self_ns, min_ns, max_ns, histogram"
-        " FROM forgotten WHERE process = ? AND name = ?",
-        (process, name),
-    ).fetchone()
-    if row is not None:
-        spans, errors, interrupted, total, self_ns, low, high, histogram = row
-        if spans:
-            figure.min, figure.max = min(figure.min, low), max(figure.max, high)
-        figure.spans += spans
-        figure.errors += errors
-        figure.interrupted += interrupted
-        figure.total += int(total)
-        figure.self += int(self_ns)
-        figure.counts.update(decode_histogram(histogram))
-    connection.execute(
-        "INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            process, name, figure.spans, figure.errors, figure.interrupted,
-            _number(figure.total), _number(figure.self),
-            figure.min if figure.spans else 0, figure.max, encode_histogram(figure.counts),
-        ),
-    )  # fmt: skip
-
-
-def add_forgotten(
-    connection: sqlite3.Connection, statistics: Statistics, run_id: str | None, name: str | None
-) -> int:
-    """Add what was forgotten, of a run and a name or of all, to statistics; how many spans."""
-    rows = connection.execute(
-        "SELECT f.name, f.spans, f.errors, f.interrupted, f.total_ns, f.self_ns, f.min_ns,"
-        " f.max_ns, f.histogram FROM forgotten AS f JOIN processes AS p ON p.id = f.process"
-        " WHERE (:run IS NULL OR p.run_id = :run) AND (:name IS NULL OR f.name = :name)",
-        {"run": run_id, "name": name},
-    )
-    count = 0
-    for of, spans, errors, interrupted, total, self_ns, low, high, histogram in rows:
-        count += spans
-        if interrupted:
-            statistics.add_interrupted(of, interrupted)
-        if spans:
-            statistics.add_counted(
-                of,
-                decode_histogram(histogram),
-                total_ns=int(total),
-                self_ns=int(self_ns),
-                min_ns=low,
-                max_ns=high,
-                errors=errors,
-            )
-    return count
-
-
-def _number(value: int) -> int | str:
-    """As a column of 64 bits has it; longer ones as text."""
-    return value if -_LARGEST <= value <= _LARGEST else str(value)

@@ -23,8 +23,8 @@ from afterglow.model.statistics import NameStatistics
 from afterglow.model.tree import SpanNode
 from afterglow.store.books import read_audits, read_books, read_processes, read_runs, sum_books
 from afterglow.store.failures import explained, primary_code, store_error
+from afterglow.store.figures import add_forgotten
 from afterglow.store.fold import Folded, fold
-from afterglow.store.forget import add_forgotten
 from afterglow.store.journal_files import journals_in
 from afterglow.store.schema import connect, journals_of, one_snapshot, verify
 from afterglow.store.spans import COLUMNS, SpanReader, Where, matches, trace_filter

@@ -107,6 +107,20 @@ def _end_of(connection: sqlite3.Connection, key: Key) -> int | None:
     return end_ns
 
 
+def _covered(connection: sqlite3.Connection, trace: str, span: str, start: int, end: int) -> int:
+    """How much of a span its children take, forgotten ones too."""
+    gone = connection.execute(
+        "SELECT until_ns, covered_ns FROM let_go WHERE trace_id = ? AND span_id = ?", (trace, span)
+    ).fetchone()
+    until_ns, covered = gone or (start, 0)
+    children = connection.execute(
+        "SELECT start_ns, end_ns FROM spans WHERE parent_span_id = ? AND trace_id = ?"
+        " AND end_ns IS NOT NULL AND span_id <> parent_span_id ORDER BY start_ns",
+        (span, trace),
+    )
+    return min(end - start, covered + covered_ns(children, max(start, until_ns), end))
+
+
 def _work_out(connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
     """Compute the self time of spans from all their children in the file."""
     for trace, span in keys:
@@ -116,10 +130,5 @@ def _work_out(connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
             (span, trace),
         ).fetchall()
         for row, start, end in rows:
-            children = connection.execute(
-                "SELECT start_ns, end_ns FROM spans WHERE parent_span_id = ? AND trace_id = ?"
-                " AND end_ns IS NOT NULL AND span_id <> parent_span_id ORDER BY start_ns",
-                (span, trace),
-            )
-            self_ns = end - start - covered_ns(children, start, end)
+            self_ns = end - start - _covered(connection, trace, span, start, end)
             connection.execute("UPDATE spans SET self_ns = ? WHERE id = ?", (self_ns, row))

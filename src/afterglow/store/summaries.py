@@ -29,6 +29,7 @@ __all__ = [
     "pinned_traces",
     "read_traces",
     "set_pinned",
+    "span_bytes",
     "summarise",
 ]
 
@@ -44,12 +45,21 @@ _LONG_HISTORY: Final = 20_000
 #: So many names are remembered; those seen longest ago go first.
 _MOST_NAMES: Final = 10_000
 
+
+def span_bytes(table: str) -> str:
+    """SQL for about what a row of spans takes."""
+    return (
+        f"{_ROW_BYTES} + length({table}.attributes)"
+        f" + {_EXTRA_BYTES} * ({table}.event_count + {table}.link_count)"
+    )
+
+
 _NEW: Final = f"""
 INSERT INTO traces (trace_id, service, name, start_ns, end_ns, spans, errors, bytes,
                     first_span, last_span)
 SELECT trace_id, '', name, min(start_ns), max(coalesce(end_ns, start_ns)), count(end_ns),
        sum(status = 'error' AND end_ns IS NOT NULL),
-       sum({_ROW_BYTES} + length(attributes) + {_EXTRA_BYTES} * (event_count + link_count)),
+       sum({span_bytes("spans")}),
        min(id), max(id)
 FROM spans NOT INDEXED WHERE id > ? AND id <= ? GROUP BY trace_id
 ON CONFLICT DO UPDATE SET

@@ -53,6 +53,16 @@ CREATE TABLE forgotten (
     PRIMARY KEY (process, name)
 ) WITHOUT ROWID;
 
+-- What the forgotten children of a span that is still there, or is still to come, take of its time:
+-- `covered_ns` of what lies before `until_ns`. Only where a trace that goes on was let go in parts.
+CREATE TABLE let_go (
+    trace_id      TEXT    NOT NULL,
+    span_id       TEXT    NOT NULL,             -- of the parent
+    until_ns      INTEGER NOT NULL,
+    covered_ns    INTEGER NOT NULL,
+    PRIMARY KEY (trace_id, span_id)
+) WITHOUT ROWID;
+
 -- Single numbers: `looked_at`, the last row of spans that `traces` knows of (new rows have higher
 -- ids, whatever was deleted), how many traces were forgotten, by reason (`forgotten_faded` ...),
 -- `forgotten_spans`, and what that was when it was last asked how full pages are (`density_seen_at`).
