@@ -58,7 +58,7 @@ Change = Literal[
 
 BufferDropReason = Literal[
     "duplicate",  # the same span of the same trace was taken in before
-    "invalid_id",  # a trace id that is not 16 bytes, or a span id that is not 8
+    "invalid_id",  # a trace id that is not 16 bytes, or a span id that is not 8; or zeros only
     "too_large",  # one payload above max_span_bytes
     "expired",  # nobody flushed for ttl_s, and Redis let it go
     "sink_refused",  # the sink said that it will never take it

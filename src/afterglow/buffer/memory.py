@@ -26,7 +26,7 @@ _Queue = list[tuple[int, int, HeldTrace]]
 class MemoryBuffer:
     """A `SegmentBuffer` (ports.py) in this process; any number of threads may use it.
 
-    What it holds is gone with the process: a collector writes its journal first. It holds at
+    What it holds is gone with the process: who must not lose it writes it down before. It holds at
     most `max_held_bytes` (payloads, and about 250 bytes a span) and refuses the batch that would
     be more, whole, as a value; an empty buffer takes any one batch. What went out is remembered in
     a quarter of that beside it, for `tombstone_s` since it was taken.
