@@ -194,10 +194,11 @@ class Backend(Protocol):
         ...
 
     def candidates(
-        self, selection: Selection, at_least: float = 0.0
+        self, selection: Selection, at_least: float = 0.0, limit: int | None = None
     ) -> Iterator[tuple[Moment, list[Candidate]]]:
-        """All that match, in portions, from one snapshot. May leave out what is weaker than
-        `at_least`, such as entries whose anchor is."""
+        """All that match, in portions, from one snapshot, in any order. May leave out what is
+        weaker than `at_least`, such as entries whose anchor is, and all but the `limit`
+        strongest (of equal ones, those of the smallest ids)."""
         ...
 
     def bond(self, a: str, b: str) -> Bond:

@@ -133,12 +133,14 @@ class Reading:
         self, selection: Selection, min_strength: float, limit: int | None
     ) -> list[Entry]:
         """The strongest that match, strongest first (ties by id)."""
-        scored = self._scored(selection, min_strength)
+        scored = self._scored(selection, min_strength, limit)
         chosen = sorted(scored) if limit is None else heapq.nsmallest(max(limit, 0), scored)
         ids = [trace_id for _, trace_id in chosen]
         return by_strength(self.entries(ids).values(), min_strength, limit)
 
-    def _scored(self, selection: Selection, min_strength: float) -> Iterator[tuple[float, str]]:
+    def _scored(
+        self, selection: Selection, min_strength: float, limit: int | None
+    ) -> Iterator[tuple[float, str]]:
         overlay = self._overlay
         with overlay.lock:
             marks = dict(overlay.marks)
@@ -149,7 +151,9 @@ class Reading:
                 strength = record.strength(moment.tick)
                 if strength >= min_strength:
                     yield -strength, record.trace_id
-        for moment, candidates in self._backend.candidates(selection, min_strength):
+        if limit is not None:
+            limit = max(limit, 0) + len(marks)  # what is marked may be among the strongest
+        for moment, candidates in self._backend.candidates(selection, min_strength, limit):
             tick = moment.tick
             for one in candidates:
                 if one.trace_id in marks:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from afterglow.errors import EntryError
 from afterglow.keep.decay import score
+from afterglow.keep.profile import MEMORY, Kind, Profile
 from afterglow.keep.store import TraceStore
 from afterglow.testing import ManualClock
 from tests.contracts.trace_store.conftest import Stores
@@ -128,3 +131,29 @@ def test_what_is_handed_out_is_a_copy(filled: TraceStore) -> None:
         again = filled.get("m")
         assert again is not None and again.payload == {"list": [1]}
         filled.flush()
+
+
+def test_the_strongest_few_are_the_first_of_all(stores: Stores) -> None:
+    profile = Profile(name="mixed", kinds={**MEMORY.kinds, "half": Kind(0.1, 0.9, "exponential")})
+    store = stores(profile=profile)
+    draw = random.Random(1)
+    kinds = sorted(profile.kinds)
+    for i in range(200):
+        tags = draw.sample("abc", draw.randrange(3))
+        store.store(
+            i, kind=draw.choice(kinds), trace_id=f"{i:03d}", tags=tags, intensity=draw.random()
+        )
+        if i % 20 == 0:
+            store.decay_cycle(ticks=draw.randrange(6))
+        if draw.random() < 0.3:
+            store.reinforce(f"{draw.randrange(i + 1):03d}")
+    store.flush()
+    for _ in range(3):
+        store.decay_cycle(ticks=draw.randrange(50))
+        for i in range(30):
+            store.reinforce(f"{draw.randrange(200):03d}", imprinting=i > 20)
+        for limit in (1, 7, 60):
+            assert store.all(limit=limit) == store.all()[:limit]
+            assert store.all(0.3, limit) == store.all(0.3)[:limit]
+            assert store.by_tag("b", limit=limit) == store.by_tag("b")[:limit]
+            assert store.by_kind("half", limit=limit) == store.by_kind("half")[:limit]

@@ -13,6 +13,9 @@ import pytest
 import afterglow
 from afterglow.errors import NewerStoreError
 from afterglow.keep.profile import Kind, Profile
+from afterglow.keep.sqlite import sql
+from afterglow.keep.sqlite.backend import SqliteBackend
+from afterglow.keep.store import TraceStore
 from afterglow.store import schema
 
 FAST = Profile(name="fast", kinds={"half": Kind(0.7, 0.8, "exponential")})
@@ -113,3 +116,15 @@ def test_a_removal_that_cannot_be_told_does_not_happen(tmp_path: Path) -> None:
         tables = connection.execute("SELECT name FROM sqlite_schema WHERE name = 'removed'")
         assert tables.fetchall() == []
     store.close()
+
+
+def test_without_mathematics_in_sqlite_python_chooses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "HAS_MATHEMATICS", "SELECT no_such_function(1)")
+    backend = SqliteBackend(tmp_path / "x.db", "default")
+    with TraceStore(backend, maintenance=False) as store:
+        for kind in ("semantic", "identity", "trust"):
+            store.store(1, kind=kind, trace_id=kind)
+        store.flush()
+        assert [entry.trace_id for entry in store.all(limit=2)] == ["identity", "semantic"]

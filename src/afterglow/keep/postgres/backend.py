@@ -132,7 +132,7 @@ class PostgresBackend:
         return {read(key) for (key,) in self._rows(sql.KNOWN, ids=[kept(i) for i in ids])}
 
     def candidates(
-        self, selection: Selection, at_least: float = 0.0
+        self, selection: Selection, at_least: float = 0.0, limit: int | None = None
     ) -> Iterator[tuple[Moment, list[Candidate]]]:
         parameters = {"at_least": at_least, "value": _value(selection)}
         queries = [(sql.CANDIDATES[selection.by], parameters)]

@@ -154,9 +154,9 @@ class HotBackend:
         return self._postgres.known(ids)
 
     def candidates(
-        self, selection: Selection, at_least: float = 0.0
+        self, selection: Selection, at_least: float = 0.0, limit: int | None = None
     ) -> Iterator[tuple[Moment, list[Candidate]]]:
-        return self._postgres.candidates(selection, at_least)
+        return self._postgres.candidates(selection, at_least, limit)
 
     def bond(self, a: str, b: str) -> Bond:
         return self._postgres.bond(a, b)

@@ -72,12 +72,24 @@ class SqliteBackend(Fading):
         return {trace_id for (trace_id,) in rows}
 
     def candidates(
-        self, selection: Selection, at_least: float = 0.0
+        self, selection: Selection, at_least: float = 0.0, limit: int | None = None
     ) -> Iterator[tuple[Moment, list[Candidate]]]:
         with self._connections.reading() as connection:
             number, moment = self._moment(connection)
-            values = () if selection.by == "all" else (selection.value,)
-            cursor = connection.execute(sql.CANDIDATES[selection.by], (number, *values, at_least))
+            if limit is None or not self._connections.has_mathematics:
+                values = () if selection.by == "all" else (selection.value,)
+                cursor = connection.execute(
+                    sql.CANDIDATES[selection.by], (number, *values, at_least)
+                )
+            else:
+                named = {
+                    "partition": number,
+                    "value": selection.value,
+                    "least": at_least,
+                    "tick": moment.tick,
+                    "limit": limit,
+                }
+                cursor = connection.execute(sql.STRONGEST[selection.by], named)
             while rows := cursor.fetchmany(_PORTION):
                 yield moment, [Candidate(*row) for row in rows]
 

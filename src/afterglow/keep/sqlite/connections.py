@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from afterglow.errors import StoreError
+from afterglow.keep.sqlite import sql
 from afterglow.store.failures import explained, primary_code
 from afterglow.store.schema import SCHEMA_VERSION, connect, initialise, verify
 
@@ -42,6 +43,8 @@ class Connections:
         self._writer: sqlite3.Connection | None = None
         with explained(path):
             self._open(read_only)
+        #: Whether SQLite was built with pow() and exp().
+        self.has_mathematics = _has_mathematics()
 
     def _open(self, read_only: bool) -> None:
         if self.path.exists():
@@ -153,3 +156,14 @@ class Connections:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+
+
+def _has_mathematics() -> bool:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute(sql.HAS_MATHEMATICS)
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True

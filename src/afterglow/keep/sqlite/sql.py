@@ -110,6 +110,24 @@ CANDIDATES: Final = {
     "tag": f"SELECT {_CANDIDATE} entry_tags AS t CROSS JOIN entries AS e ON e.id = t.entry"
     " WHERE t.partition = ? AND t.tag = ? AND e.anchor >= ?",
 }
+#: The rule of keep/decay.py in SQL, of the tick :tick. Only to choose: Python has the last word.
+_STRENGTH: Final = (
+    "CASE WHEN e.decay_rate = 0 THEN e.anchor WHEN e.curve = 'power' THEN e.anchor"
+    " * pow(max(0, :tick - e.anchor_tick) + 1, -e.decay_rate / (1 + 0.3 * e.intensity))"
+    " ELSE e.anchor * exp(-e.decay_rate * max(0, :tick - e.anchor_tick)"
+    " / (1 + 0.3 * e.intensity)) END"
+)
+HAS_MATHEMATICS: Final = "SELECT pow(2.0, 0.5), exp(1.0)"
+#: The strongest of them, where SQLite can work it out: the same parameters by name, and :limit.
+STRONGEST: Final = {
+    "all": f"SELECT {_CANDIDATE} entries AS e WHERE e.partition = :partition"
+    f" AND e.anchor >= :least ORDER BY {_STRENGTH} DESC, e.trace_id LIMIT :limit",
+    "kind": f"SELECT {_CANDIDATE} entries AS e WHERE e.partition = :partition AND e.kind = :value"
+    f" AND e.anchor >= :least ORDER BY {_STRENGTH} DESC, e.trace_id LIMIT :limit",
+    "tag": f"SELECT {_CANDIDATE} entry_tags AS t CROSS JOIN entries AS e ON e.id = t.entry"
+    " WHERE t.partition = :partition AND t.tag = :value AND e.anchor >= :least"
+    f" ORDER BY {_STRENGTH} DESC, e.trace_id LIMIT :limit",
+}
 EXPORT: Final = (
     f"SELECT {_RECORD} FROM entries AS e JOIN payloads AS y ON y.id = e.id WHERE e.partition = ?"
 )
