@@ -151,8 +151,8 @@ def flush_service(
     started: Callable[[], None] = lambda: None,
 ) -> None:
     """Flush into a file until SIGTERM or SIGINT. Raises FlusherError when that cannot go on."""
-    SegmentFile(path).close()  # a path that cannot be is said here, once
     with supervised(config, flush, FileSinks(str(Path(path).absolute()))) as supervisor:
+        SegmentFile(path).close()  # a path that cannot be is said here, once
         serve(supervisor, started)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -199,6 +200,17 @@ def test_a_redis_that_is_away(redis_single: SingleRedis) -> None:
     with control.following() as now:
         assert now.refusal is None
     nodes.close()
+
+
+def test_a_service_that_has_nothing_to_do_gives_signs_of_life(desk: Desk) -> None:
+    idle = Control(desk.nodes, BufferConfig(), role="collector")
+    desk.rollout.back()
+    end = monotonic() + 30
+    while desk.rollout.processes()[0].phases != (2,):
+        assert monotonic() < end
+    idle.leave()
+    idle.leave()
+    assert desk.rollout.processes() == ()
 
 
 def test_no_control_key_but_the_pressure_and_leases_has_a_ttl(desk: Desk) -> None:

@@ -1,8 +1,9 @@
 """What a process follows of the buffer's control keys: the phase of the rollout, and pressure.
 
 One look a second, in one script, which is at the same time this process's sign of life. `add`
-and `take_due` go through `following()`, which looks when a second is over and says what holds;
-so nobody needs a thread of its own, and a process that slept looks before it does anything.
+and `take_due` go through `following()`, which looks when a second is over and says what holds; so a
+process that slept looks before it does anything. In services a thread looks, too, so that a process
+which has nothing to do is not taken for gone.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ def state_of(rollout: bytes) -> RolloutState:
 class Control:
     """One process's view of the control keys, for all its threads.
 
-    `role` is what `afterglow buffer rollout status` calls this process (collector, flusher ...).
+    `role` is what `afterglow buffer rollout status` calls this process (collector, flusher ...);
+    for others than a library, a thread looks once a second, unless the clock is moved by hand.
     The first look is made at once: raises SpanBufferError when Redis is away or the phase is one
     that this version does not know.
     """
@@ -155,11 +157,19 @@ class Control:
         self._refusal: tuple[str, float] | None = None
         self._looked_ns = self._clock.monotonic_ns() - _LOOK_NS
         self._seen_ns = self._looked_ns
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
         with saying_so(nodes.address):
             self._look()
             if self._phase not in self._known:
+                self.leave()
                 raise unknown_phase(self._phase, nodes.address.url)
             self._look()
+        if role != "library" and clock is None:
+            self._thread = threading.Thread(
+                target=self._watch, name="afterglow buffer control", daemon=True
+            )
+            self._thread.start()
 
     @contextmanager
     def following(self) -> Iterator[Following]:
@@ -197,10 +207,17 @@ class Control:
 
     def leave(self) -> None:
         """This process uses the buffer no more; closing calls it, and it never raises."""
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
         try:
             self._nodes.client.hdel(self._keys.processes, self.identity)
         except redis_errors():
             return  # it will be silent, which says the same a little later
+
+    def _watch(self) -> None:
+        while not self._clock.wait(self._stop, _LOOK_NS / 1e9):
+            self.refresh()
 
     def _present(self) -> Following:
         if self._phase not in self._known:

@@ -130,8 +130,8 @@ def drain(path: Path, force: bool, url: str | None, as_json: bool) -> None:
         flushers = desk.flushers()
         if flushers and not force:
             raise SpanBufferError(
-                f"{len(flushers)} flushers run ({', '.join(flushers[:3])}): stop them first, or "
-                "what they hold goes to both (--force)"
+                f"flushers run ({', '.join(flushers[:3])}): stop them first, or what they hold "
+                "goes to both (--force)"
             )
         with Progress("spans") as progress:
             drained = desk.drain(path, lambda spans: progress(spans, 0))
@@ -153,9 +153,8 @@ def flush(path: Path, flushers: int | None, url: str | None) -> None:
     from afterglow.config import FlushConfig, load
 
     config, settings = _config(url), load(FlushConfig, {"flushers": flushers})
-    buffering.flush_service(
-        config, settings, path, lambda: failure.say(f"{settings.flushers} flushers run")
-    )
+    run = "1 flusher runs" if settings.flushers == 1 else f"{settings.flushers} flushers run"
+    buffering.flush_service(config, settings, path, lambda: failure.say(run))
 
 
 @buffer.group()
