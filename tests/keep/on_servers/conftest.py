@@ -13,6 +13,7 @@ from afterglow.keep.redis.hot import HotBackend
 from afterglow.keep.redis.tier import HotTier
 from afterglow.testing import ManualClock
 from scripts.redis_cluster import RedisCluster, SingleRedis
+from tests.contracts.trace_store.places import url_of
 
 
 @pytest.fixture
@@ -80,10 +81,3 @@ def open_hot(
     yield open_one
     for hot in opened:
         hot.backend.close()
-
-
-def url_of(servers: SingleRedis | RedisCluster) -> str:
-    """As a user names it."""
-    if isinstance(servers, SingleRedis):
-        return servers.url
-    return "redis+cluster://" + ",".join(servers.addresses)

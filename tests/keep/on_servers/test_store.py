@@ -14,7 +14,7 @@ from afterglow.keeping import last_decay_cycle
 from afterglow.ledger import HOT_COUNTERS
 from scripts.postgres import Postgres
 from scripts.redis_cluster import RedisCluster, SingleRedis
-from tests.keep.on_servers.conftest import url_of
+from tests.contracts.trace_store.places import url_of
 
 HARD = ["\0", "ü\U0001f600\u2028", '{"looks": "like JSON"}', 1 << 62, -1.5e-300, None, [], {}, True]
 
