@@ -237,7 +237,7 @@ def test_13_readers_and_writers_go_on_while_a_flush_writes(
 
 def test_a_flush_costs_what_changed_whatever_is_there(stores: Stores) -> None:
     reports = []
-    for partition, entries in (("small", 100), ("large", 20_000)):
+    for partition, entries in (("small", 100), ("large", 5_000)):
         store = stores(partition)
         for i in range(entries):
             put(store, {"n": i}, str(i), tags=["t"])
