@@ -10,15 +10,15 @@ import atexit
 import os
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.config import KeepConfig, ServersConfig, SnapshotConfig, load, room_fields
 from afterglow.errors import AfterglowError, SettingError
-from afterglow.keep.backend import Backend, Cycle, OnRemoved
-from afterglow.keep.encode import valid_id
+from afterglow.keep.backend import Backend, Cycle, OnRemoved, Selection
+from afterglow.keep.encode import known_kind, valid_id
 from afterglow.keep.entry import Entry
 from afterglow.keep.maintenance import to_stderr
 from afterglow.keep.profile import MEMORY, Profile
@@ -115,11 +115,27 @@ class TraceStore(KeepTraceStore):
     ) -> list[Entry]:
         """Entries that have each word of `text`, this kind and this tag; the best score first.
 
-        They are reinforced by it, unless `peek`.
+        They are reinforced by it, unless `peek`. Every payload of that kind or tag is read.
         """
-        return recall(
-            self, text, kind=kind, tag=tag, limit=limit, min_strength=min_strength, peek=peek
-        )
+        found = self.each(kind=kind, tag=tag, min_strength=min_strength)
+        now_ns = self._clock.wall_ns()
+        return recall(self, found, text, at_ns=now_ns, limit=limit, peek=peek)
+
+    def each(
+        self, *, kind: str | None = None, tag: str | None = None, min_strength: float = 0.0
+    ) -> Iterator[Entry]:
+        """All entries of a kind, with a tag, or both, in no order; memory stays small.
+
+        What is changed meanwhile may be given as it was before or after. Raises EntryError.
+        """
+        self._check()
+        if kind is not None:
+            known_kind(self.profile, kind)
+        if tag is not None:
+            found = self._reading.each(Selection("tag", tag), min_strength)
+            return (entry for entry in found if kind is None or entry.kind == kind)
+        selection = Selection() if kind is None else Selection("kind", kind)
+        return self._reading.each(selection, min_strength)
 
     def close(self, *, discard: bool = False) -> None:
         super().close(discard=discard)

@@ -125,6 +125,18 @@ def test_stats_count_by_kind(some: Command) -> None:
     assert any(line.split()[:2] == ["sensory", "1"] for line in lines)
 
 
+def test_stats_count_kinds_of_other_profiles(some: Command) -> None:
+    from afterglow.keep.profile import SPANS
+
+    with afterglow.TraceStore("memory.db", profile=SPANS, maintenance=False) as store:
+        store.store("x", kind="slow")
+    kinds = {kind["kind"]: kind for kind in document(some, "stats")["kinds"]}
+    assert (kinds["slow"]["entries"], kinds["slow"]["half_life_ticks"]) == (1, None)
+    assert any(
+        line.split()[:2] == ["slow", "1"] for line in some("memory", "stats").stdout.splitlines()
+    )
+
+
 def test_the_quota_is_kept(command: Command) -> None:
     from afterglow.keep.profile import MEMORY
 

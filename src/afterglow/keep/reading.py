@@ -138,6 +138,15 @@ class Reading:
         ids = [trace_id for _, trace_id in chosen]
         return by_strength(self.entries(ids).values(), min_strength, limit)
 
+    def each(self, selection: Selection, min_strength: float) -> Iterator[Entry]:
+        """All that match, in no order, read a portion at a time: for looks at everything.
+
+        Not one moment's: what is deleted meanwhile is left out, what comes may be.
+        """
+        ids = [trace_id for _, trace_id in self._scored(selection, min_strength, None)]
+        for start in range(0, len(ids), _PORTION):
+            yield from self.entries(ids[start : start + _PORTION]).values()
+
     def _scored(
         self, selection: Selection, min_strength: float, limit: int | None
     ) -> Iterator[tuple[float, str]]:

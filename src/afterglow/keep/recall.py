@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from afterglow.errors import NotFoundError
+from afterglow.keep.decay import score
 from afterglow.keep.entry import Entry
 
 if TYPE_CHECKING:
-    from afterglow.keep.store import TraceStore
+    from afterglow.keeping import TraceStore
 
-__all__ = ["candidates", "entry_text", "matching", "recall", "resolved"]
+__all__ = ["best", "entry_text", "matching", "recall", "resolved"]
 
 #: Beginnings of ids shorter than this say too little.
 _SHORTEST_BEGINNING = 4
@@ -36,55 +39,54 @@ def matching(entry: Entry, text: str) -> bool:
     return all(word in searched for word in words)
 
 
+class _Match(NamedTuple):
+    """As much of an entry as its place among the others needs; `linked` are ids."""
+
+    strength: float
+    last_reinforced: int
+    intensity: float
+    linked: tuple[str, ...]
+
+
+def best(entries: Iterable[Entry], at_ns: int, limit: int) -> list[tuple[str, float]]:
+    """The ids with the best retrieval scores and these; ties by strength, then by id.
+
+    Of each entry only what its place needs is held, so that a generator may bring very many.
+    """
+    matches = {
+        entry.trace_id: _Match(
+            entry.strength, entry.last_reinforced, entry.intensity, entry.associated
+        )
+        for entry in entries
+    }
+
+    def placed() -> Iterator[tuple[float, float, str]]:
+        for trace_id, match in matches.items():
+            age_s = (at_ns - match.last_reinforced) / 1e9
+            linked = any(other in matches for other in match.linked)
+            value = score(match.strength, age_s, match.intensity, linked)
+            yield -value, -match.strength, trace_id
+
+    return [(trace_id, -value) for value, _, trace_id in heapq.nsmallest(max(limit, 0), placed())]
+
+
 def recall(
-    store: TraceStore,
-    text: str = "",
-    *,
-    kind: str | None = None,
-    tag: str | None = None,
-    limit: int = 10,
-    min_strength: float = 0.0,
-    peek: bool = False,
+    store: TraceStore, found: Iterable[Entry], text: str, *, at_ns: int, limit: int, peek: bool
 ) -> list[Entry]:
-    """Entries that fit all that is given, best retrieval score first, ties by strength.
+    """Of the entries found those that have all the words, best first.
 
     Those that are returned have been reinforced (unless `peek`, or their kind never fades), and
     are as they are after that; `score` is the one they were chosen by.
     """
-    found = [e for e in candidates(store, kind, tag, min_strength) if matching(e, text)]
-    scored = store.ranked([entry.trace_id for entry in found])
-    scored.sort(key=lambda e: (-(e.score or 0.0), -e.strength, e.trace_id))
-    chosen = scored[: max(limit, 0)]
-    if peek:
-        return chosen
-    return [_used(store, entry) for entry in chosen]
-
-
-def candidates(
-    store: TraceStore,
-    kind: str | None = None,
-    tag: str | None = None,
-    min_strength: float = 0.0,
-    limit: int | None = None,
-) -> list[Entry]:
-    """Entries of a kind, with a tag, or both, or all; the strongest first."""
-    if kind is None:
-        return (
-            store.all(min_strength, limit)
-            if tag is None
-            else store.by_tag(tag, min_strength, limit)
-        )
-    if tag is None:
-        return store.by_kind(kind, min_strength, limit)
-    return [e for e in store.by_kind(kind, min_strength) if tag in e.tags][:limit]
-
-
-def _used(store: TraceStore, entry: Entry) -> Entry:
-    if entry.decay_rate > 0 and store.reinforce(entry.trace_id):
-        after = store.get(entry.trace_id)
-        if after is not None:
-            return msgspec.structs.replace(after, score=entry.score)
-    return entry
+    chosen = best((e for e in found if matching(e, text)), at_ns, limit)
+    answer = []
+    for trace_id, value in chosen:
+        entry = store.get(trace_id)
+        if entry is not None and not peek and entry.decay_rate > 0 and store.reinforce(trace_id):
+            entry = store.get(trace_id)
+        if entry is not None:
+            answer.append(msgspec.structs.replace(entry, score=value))
+    return answer
 
 
 def resolved(store: TraceStore, beginning: str) -> Entry:
@@ -96,7 +98,7 @@ def resolved(store: TraceStore, beginning: str) -> Entry:
     if entry is not None:
         return entry
     found = (
-        [e for e in store.all() if e.trace_id.startswith(beginning)]
+        [e for e in store.each() if e.trace_id.startswith(beginning)]
         if len(beginning) >= _SHORTEST_BEGINNING
         else []
     )

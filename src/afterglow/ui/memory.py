@@ -221,10 +221,16 @@ def list_entries(
     where: _Where, kind: str | None, tag: str | None, limit: int, min_strength: float
 ) -> None:
     """Entries, the strongest first; changes nothing of them."""
-    from afterglow.keep.recall import candidates
-
     with _opened(where) as store:
-        found = list(candidates(store, kind, tag, min_strength, limit or None))
+        most = limit or None
+        if kind is not None and tag is not None:
+            found = [e for e in store.by_kind(kind, min_strength) if tag in e.tags][:most]
+        elif kind is not None:
+            found = store.by_kind(kind, min_strength, most)
+        elif tag is not None:
+            found = store.by_tag(tag, min_strength, most)
+        else:
+            found = store.all(min_strength, most)
     _print_entries(where, found, "nothing is remembered here")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from afterglow.ui.units import bar, count, duration, moment, plural, short_momen
 
 if TYPE_CHECKING:
     from afterglow.keep.backend import Cycle
+    from afterglow.keep.profile import Profile
     from afterglow.keep.snapshots import Snapshot
     from afterglow.keeping import TraceStore
 
@@ -196,40 +197,49 @@ def print_cycle(screen: Screen, document: Mapping[str, Any]) -> None:
 
 def stats_document(store: TraceStore, database: str) -> dict[str, Any]:
     """How much there is: in all, by kind and by tier; half lives in ns, None for never."""
-    entries = store.all()
-    profile = store.profile
-    tick_ns = None if profile.tick_entries is not None else round(profile.tick_s * 1e9)
-    by_kind = Counter(entry.kind for entry in entries)
-    strengths = dict.fromkeys(by_kind, 0.0)
-    for entry in entries:
+    by_kind: Counter[str] = Counter()
+    tiers: Counter[str] = Counter()
+    strengths: dict[str, float] = defaultdict(float)
+    payload_bytes = unresolved = links = 0
+    for entry in store.each():
+        by_kind[entry.kind] += 1
+        tiers[entry.tier] += 1
         strengths[entry.kind] += entry.strength
-    kinds = []
-    for name, kind in profile.kinds.items():
-        ticks = half_life(kind.curve, kind.decay_rate)
-        n = by_kind[name]
-        kinds.append(
-            {
-                "kind": name,
-                "entries": n,
-                "mean_strength": strengths[name] / n if n else None,
-                "starts_at": kind.start,
-                "decay_rate": kind.decay_rate,
-                "half_life_ticks": ticks,
-                "half_life_ns": None if ticks is None or tick_ns is None else ticks * tick_ns,
-            }
-        )
+        payload_bytes += _payload_bytes(entry)
+        unresolved += entry.unresolved
+        links += len(entry.associated)
+    profile = store.profile
     return {
         "database": without_password(database),
         "partition": store.partition,
-        "entries": len(entries),
-        "payload_bytes": sum(_payload_bytes(entry) for entry in entries),
+        "entries": by_kind.total(),
+        "payload_bytes": payload_bytes,
         "max_entries": profile.max_entries,
         "max_payload_bytes": profile.max_payload_bytes,
-        "unresolved": sum(entry.unresolved for entry in entries),
-        "links": sum(len(entry.associated) for entry in entries) // 2,
-        "tiers": dict(Counter(entry.tier for entry in entries)),
-        "kinds": kinds,
+        "unresolved": unresolved,
+        "links": links // 2,
+        "tiers": dict(tiers),
+        "kinds": [
+            _kind_document(profile, name, by_kind[name], strengths[name])
+            for name in [*profile.kinds, *sorted(by_kind.keys() - profile.kinds.keys())]
+        ],
         "last_cycle": store.last_cycle,
+    }
+
+
+def _kind_document(profile: Profile, name: str, n: int, strengths: float) -> dict[str, Any]:
+    """Of a kind that another profile knows, only how many there are is known."""
+    rules = profile.kinds.get(name)
+    ticks = half_life(rules.curve, rules.decay_rate) if rules is not None else None
+    by_time = profile.tick_entries is None
+    return {
+        "kind": name,
+        "entries": n,
+        "mean_strength": strengths / n if n else None,
+        "starts_at": rules.start if rules is not None else None,
+        "decay_rate": rules.decay_rate if rules is not None else None,
+        "half_life_ticks": ticks,
+        "half_life_ns": ticks * profile.tick_s * 1e9 if by_time and ticks is not None else None,
     }
 
 
@@ -260,7 +270,7 @@ def print_stats(screen: Screen, document: Mapping[str, Any]) -> None:
             Text(printable(kind["kind"])),
             Text(count(kind["entries"]) if kind["entries"] else "-"),
             Text("-" if kind["mean_strength"] is None else f"{kind['mean_strength']:.2f}"),
-            Text(f"{kind['starts_at']:.2f}"),
+            Text("-" if kind["starts_at"] is None else f"{kind['starts_at']:.2f}"),
             Text(_half(kind)),
         ]
         for kind in document["kinds"]
@@ -271,6 +281,8 @@ def print_stats(screen: Screen, document: Mapping[str, Any]) -> None:
 
 def _half(kind: Mapping[str, Any]) -> str:
     ticks, ns = kind["half_life_ticks"], kind["half_life_ns"]
+    if kind["decay_rate"] is None:
+        return "-"
     if ticks is None or (ns is not None and ns / 86_400e9 > _EVER_DAYS):
         return "practically never" if kind["decay_rate"] else "never"
     if ns is None:
