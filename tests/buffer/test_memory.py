@@ -190,3 +190,22 @@ def test_the_names_of_the_room() -> None:
     assert afterglow.buffer.BufferedSpan is BufferedSpan
     with pytest.raises(AttributeError, match="no attribute 'NoBuffer'"):
         _ = afterglow.buffer.NoBuffer
+
+
+def test_what_went_out_of_an_open_trace_does_not_pile_up() -> None:
+    """One segment stays open, a hundred others of the trace come and go."""
+    buffer = MemoryBuffer(BufferConfig(max_open_s=86_400, timeout_s=86_400))
+    buffer.add([span(1, 999)], T0)
+    for n in range(100):
+        buffer.add([span(2 * n + 2), span(2 * n + 3, 2 * n + 2)], T0 + 10 * n * S)
+        assert len(flush(buffer, T0 + (10 * n + 10) * S)) == 1
+    (trace,) = buffer._traces.values()
+    assert len(trace.entries) < 10
+    assert buffer.ledger().held == 1
+
+
+def test_a_segment_in_many_parts_counts_once() -> None:
+    buffer = MemoryBuffer(BufferConfig(max_segment_bytes=1_024))
+    buffer.add([span(n, 1, trace=t, payload=bytes(1_000)) for t in (1, 2, 3) for n in (1, 2)], T0)
+    pages = buffer.take_due(T0 + 10 * S, owner="ada", max_segments=2)
+    assert sum(len(page) for page in pages) == 4
