@@ -81,6 +81,7 @@ class Tracer(record_tracer.Tracer):
         run_id: str | None = None,
         clock: Clock | None = None,
         report: Callable[[str], None] | None = None,
+        resource: Callable[[], Mapping[str, str]] | None = None,
         **settings: Any,
     ) -> None:
         known = room_fields(RecordConfig, WriteConfig, JournalConfig)
@@ -99,7 +100,7 @@ class Tracer(record_tracer.Tracer):
         #: What the process will end with, where somebody knows (`afterglow run` does).
         self.exit_status: int | None = None
         self._clock = clock
-        self._record_config = record
+        self._resource = resource or (lambda: _resource(record))
         self._start_ns = clock.wall_ns()
         #: The database this tracer's spans can be read from; None with a sink of your own.
         self.path: Path | None = None
@@ -154,7 +155,7 @@ class Tracer(record_tracer.Tracer):
             start_ns=self._start_ns,
             end_ns=end_ns,
             exit_status=self.exit_status,
-            resource=_resource(self._record_config),
+            resource=dict(self._resource()),
         )
 
     def after_fork(self) -> None:

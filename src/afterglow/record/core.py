@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import Any, Protocol
 
 from afterglow.clock import anchor_now
 from afterglow.config import RecordConfig
@@ -15,13 +13,27 @@ from afterglow.model.flat import Extra, Flat
 from afterglow.record.context import RemoteParent
 from afterglow.record.sampler import Sampler
 
-if TYPE_CHECKING:
-    from afterglow.record.span import Span
-
-__all__ = ["Core"]
+__all__ = ["Core", "OpenSpan"]
 
 
 _MAX_TRACE_STATES = 1_000
+
+
+class OpenSpan(Protocol):
+    """What the registry holds: a span of any face of the recorder, begun and not ended."""
+
+    trace: Any
+    span_id: int
+    parent_id: int
+    where: Any
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def attributes(self) -> Any: ...
+
+    def open_extra(self) -> Extra | None: ...
 
 
 class Core:
@@ -37,7 +49,7 @@ class Core:
         self.config = config
         self.changed: Callable[[str, int], None] = handover.changed
         #: Open spans by span id. Owner: whoever begins and ends them.
-        self.registry: dict[int, Span] = {}
+        self.registry: dict[int, OpenSpan] = {}
         #: What few spans have, by span id; goes with the record.
         self.extras: dict[int, Extra] = {}
         #: The caller of this whole process (TRACEPARENT), or None.
@@ -86,7 +98,7 @@ class Core:
             max_value_length=config.max_attribute_length,
         )[0]
 
-    def finish(self, span: Span, end_ns: int) -> None:
+    def finish(self, span: Any, end_ns: int) -> None:
         """End a span that was begun by hand, at a monotonic time: what `__exit__` does inline."""
         try:
             del self.registry[span.span_id]
@@ -113,7 +125,6 @@ class Core:
         for span in self.registry.copy().values():
             start_ns = getattr(span, "start_ns", None)  # None: just being begun
             if start_ns is not None and start_ns < begun_before_ns:
-                extra = self.extras.get(span.span_id)
                 rows.extend(
                     (
                         span.trace,
@@ -124,16 +135,7 @@ class Core:
                         None,
                         self.owned(span.attributes.copy()),
                         span.where,
-                        None if extra is None else _snapshot(extra),
+                        span.open_extra(),
                     )
                 )
         return rows
-
-
-def _snapshot(extra: Extra) -> Extra:
-    return msgspec.structs.replace(
-        extra,
-        events=list(extra.events),
-        exceptions=list(extra.exceptions),
-        links=list(extra.links),
-    )

@@ -22,7 +22,7 @@ from afterglow.record.identity import identity
 from afterglow.record.sampler import Sampler
 from afterglow.record.span import Span
 
-__all__ = ["HotPath", "make_hot_path"]
+__all__ = ["HotPath", "ThreadLocal", "make_hot_path", "task_probe"]
 
 
 class HotPath(NamedTuple):
@@ -35,14 +35,14 @@ class HotPath(NamedTuple):
     sampler: Sampler | None
 
 
-class _ThreadLocal(threading.local):
+class ThreadLocal(threading.local):
     """Who this thread is; made when it first asks."""
 
     def __init__(self) -> None:
         self.where: Where = (threading.get_native_id(), threading.current_thread().name)
 
 
-def _task_probe() -> Callable[[Where], Where]:
+def task_probe() -> Callable[[Where], Where]:
     """A function that adds the running asyncio task's name, once asyncio is there."""
     from asyncio import tasks
     from asyncio.events import _get_running_loop
@@ -77,7 +77,7 @@ def make_hot_path(core: Core, sampler: Sampler | None) -> HotPath:
     # Replaced after a fork, at close, or when asyncio comes: cells, not constants.
     limit = handover.limit
     next_id = identity.next_id
-    local = _ThreadLocal()
+    local = ThreadLocal()
     loop_of: Callable[[], Any] | None = None
     probe: Callable[[Where], Where] | None = None
 
@@ -89,7 +89,7 @@ def make_hot_path(core: Core, sampler: Sampler | None) -> HotPath:
 
     def see_asyncio() -> Callable[[Where], Where]:
         nonlocal loop_of, probe
-        probe = _task_probe()
+        probe = task_probe()
         loop_of = modules["_asyncio"]._get_running_loop
         return probe
 
@@ -303,6 +303,6 @@ def make_hot_path(core: Core, sampler: Sampler | None) -> HotPath:
     def after_fork() -> None:
         nonlocal next_id, local
         next_id = identity.next_id
-        local = _ThreadLocal()
+        local = ThreadLocal()
 
     return HotPath(span, site, started, after_fork, sampler)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+import msgspec
+
 from afterglow.clock import monotonic_ns
 from afterglow.model.clean import clean_attributes, clean_name, safe_str
 from afterglow.model.flat import Extra, FlatLink, widen
@@ -194,6 +196,18 @@ class Span:
             if extra is not None:
                 extra.status = "error"
                 self._add_exception(extra, exception, escaped=True)
+
+    def open_extra(self) -> Extra | None:
+        """A copy of what most spans do not have, for the record of an open span."""
+        extra = self.core.extras.get(self.span_id)
+        if extra is None:
+            return None
+        return msgspec.structs.replace(
+            extra,
+            events=list(extra.events),
+            exceptions=list(extra.exceptions),
+            links=list(extra.links),
+        )
 
     def _add_exception(self, extra: Extra, exception: BaseException, *, escaped: bool) -> None:
         recorded = captured(exception, escaped=escaped)

@@ -49,6 +49,7 @@ class Tracer:
     def __init__(self, core: Core, writer: SpanWriter, sampler: Sampler | None) -> None:
         self._core = core
         self._writer = writer
+        self._sampler = sampler
         self._hot: HotPath | None = None
         if core.config.enabled:
             self._hot = make_hot_path(core, sampler)
@@ -64,6 +65,16 @@ class Tracer:
         if self._hot is None:
             return functools.partial(self.span, name)
         return self._hot.site(name, attributes)
+
+    @property
+    def core(self) -> Core:
+        """What the spans share, for other faces of the recorder (otel/)."""
+        return self._core
+
+    @property
+    def refusal(self) -> Callable[[int | bytes], str | None] | None:
+        """Why a trace that begins here is not recorded; None where all are."""
+        return None if self._sampler is None else self._sampler.refusal
 
     # --- functions ------------------------------------------------------------------------
 

@@ -298,7 +298,7 @@ def _is_full(error: sqlite3.Error) -> bool:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
+    connection = sqlite3.Connection(
         f"file:{quote(str(path))}?mode=rw",
         uri=True,
         isolation_level=None,  # autocommit: each INSERT is a transaction
@@ -317,7 +317,7 @@ def _connected(path: Path) -> sqlite3.Connection:
 @functools.lru_cache(maxsize=1)
 def _empty_journal() -> bytes:
     """The bytes of a journal without batches."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+    with closing(sqlite3.Connection(":memory:", isolation_level=None)) as connection:
         connection.execute(f"PRAGMA application_id={JOURNAL_ID}")
         connection.execute(f"PRAGMA user_version={JOURNAL_VERSION}")
         connection.execute("CREATE TABLE batches(seq INTEGER PRIMARY KEY, body BLOB NOT NULL)")

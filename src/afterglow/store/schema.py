@@ -62,7 +62,8 @@ def connect(path: Path, mode: str, *, busy_ms: int = _BUSY_MS) -> sqlite3.Connec
     where nobody writes. Raises sqlite3.Error.
     """
     options = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
-    connection = sqlite3.connect(
+    # The class, not sqlite3.connect: instrumentations replace that, and would trace our own work.
+    connection = sqlite3.Connection(
         f"file:{quote(str(path.absolute()))}?{options}",
         uri=True,
         isolation_level=None,

@@ -1,0 +1,68 @@
+"""What spans have from their trace, and from their tracer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from afterglow.model.flat import Extra
+from afterglow.otel.api import EMPTY, trace_api
+from afterglow.otel.details import kind_name
+from afterglow.otel.limits import SpanLimits
+from afterglow.record.core import Core
+
+__all__ = ["RANDOM", "ROOT", "SAMPLED", "UNBOUNDED", "Inherited", "Scope"]
+
+SAMPLED = 0x01
+#: W3C Trace Context, level 2: the lower 56 bits of the trace id are random.
+RANDOM = 0x02
+UNBOUNDED = 1 << 62
+
+
+class Inherited:
+    """The Context beneath the spans (baggage and the like), and the trace's own flags and state.
+
+    Kept apart from the span: a span that has ended and is still current somewhere must not
+    lose the baggage.
+    """
+
+    __slots__ = ("base", "flags", "trace_state")
+
+    def __init__(self, base: Any, flags: int, trace_state: Any) -> None:
+        self.base = base
+        self.flags = flags
+        self.trace_state = trace_state
+
+
+#: What the spans of a trace have that begins here, in an empty Context.
+ROOT = Inherited(EMPTY, SAMPLED | RANDOM, trace_api.DEFAULT_TRACE_STATE)
+
+
+class Scope:
+    """What the spans of one tracer share."""
+
+    def __init__(
+        self,
+        core: Core,
+        limits: SpanLimits,
+        resource: Callable[[], Any],
+        instrumentation: Any,
+        info: Any = None,
+    ) -> None:
+        self.core = core
+        self.limits = limits
+        self.resource = resource
+        self.instrumentation = instrumentation
+        self.info = info
+        count = limits.max_span_attributes
+        self.attribute_limit = UNBOUNDED if count is None else count
+        self.text_limit = limits.max_span_attribute_length
+        #: One object for all spans of a kind that have nothing else to say.
+        self.extras = {
+            kind: Extra(
+                kind=kind_name(kind),
+                scope=instrumentation.name or "",
+                scope_version=instrumentation.version or "",
+            )
+            for kind in trace_api.SpanKind
+        }
