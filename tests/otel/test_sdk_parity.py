@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -58,11 +58,17 @@ class Kept(sdk.SpanProcessor):
 
 KEYS = st.sampled_from(["a", "b", "c", "d", "", 7])
 VALUES: Any = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1, 1) | st.text(max_size=4)
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.floats(-1, 1)
+    | st.text(max_size=4)
     | st.binary(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
     max_leaves=4,
-)  # fmt: skip
+)
 ATTRIBUTES = st.dictionaries(KEYS, VALUES, max_size=5)
 CONTEXTS = st.builds(
     SpanContext,
@@ -80,7 +86,7 @@ STEPS = st.one_of(
     st.tuples(st.just("add_link"), CONTEXTS, ATTRIBUTES),
     st.tuples(st.just("update_name"), st.text(max_size=3)),
     st.tuples(st.just("set_status"), CODES, st.none() | st.just("why")),
-    st.tuples(st.just("set_status"), CODES.map(lambda c: Status(c))),
+    st.tuples(st.just("set_status"), CODES.map(Status)),
     st.tuples(st.just("record_exception"), st.builds(ValueError, st.text(max_size=3)), ATTRIBUTES),
     st.tuples(st.just("end")),
 )
@@ -108,7 +114,7 @@ LIMITS = st.fixed_dictionaries(
             "max_attribute_length",
             "max_span_attribute_length",
         )
-    }  # fmt: skip
+    }
 )
 
 
@@ -159,15 +165,10 @@ def without_stacks(read: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_what_is_read_is_what_the_sdk_gives(
     spans: list[dict[str, Any]], limits: dict[str, Any]
 ) -> None:
-    make: Callable[[], Any]
-    results = []
     sink = ListSink()
-    for make in (
-        lambda: sdk.TracerProvider(span_limits=sdk.SpanLimits(**limits), shutdown_on_exit=False),
-        lambda: TracerProvider(
-            span_limits=sdk.SpanLimits(**limits), shutdown_on_exit=False, database=sink
-        ),
-    ):
-        results.append(without_stacks(played(make(), spans)))
-    assert results[1] == results[0]
-    assert len(sink.spans) == len(results[0])
+    made = sdk.SpanLimits(**limits)
+    theirs = sdk.TracerProvider(span_limits=made, shutdown_on_exit=False)
+    ours = TracerProvider(span_limits=made, shutdown_on_exit=False, database=sink)
+    expected = without_stacks(played(theirs, spans))
+    assert without_stacks(played(ours, spans)) == expected
+    assert len(sink.spans) == len(expected)
