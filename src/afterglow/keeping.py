@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = ["TraceStore", "last_decay_cycle", "open_backend"]
 #: Stores that are not closed, for the exit.
 _live: weakref.WeakSet[TraceStore] = weakref.WeakSet()
 _hooked = False
+#: The process in which multiprocessing knows of us.
+_hooked_multiprocessing = 0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -199,10 +202,16 @@ def _is_url(path_or_url: str | os.PathLike[str]) -> bool:
 
 
 def _hook_exit() -> None:
-    global _hooked  # noqa: PLW0603  once a process
+    global _hooked, _hooked_multiprocessing  # noqa: PLW0603  once a process
     if not _hooked:
         _hooked = True
         atexit.register(_close_all)
+    # multiprocessing's children leave by os._exit, without atexit; it has exits of its own, which
+    # a forked child forgets.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _hooked_multiprocessing != os.getpid():
+        _hooked_multiprocessing = os.getpid()
+        util.Finalize(None, _close_all, exitpriority=-100)
 
 
 def _close_all() -> None:

@@ -17,6 +17,7 @@ from afterglow.errors import EntryError
 from afterglow.keep.profile import ORIGINS, Kind, Profile
 
 __all__ = [
+    "can_be_id",
     "encode_embedding",
     "encode_payload",
     "known_kind",
@@ -162,6 +163,14 @@ def valid_id(value: object, what: str) -> str:
             f"{what} is {text!r}: it takes 1 to {_MOST_ID_CHARACTERS} characters, no NUL"
         )
     return text
+
+
+def can_be_id(value: object) -> bool:
+    """Whether anything can be kept under it: what cannot need not be looked for."""
+    try:
+        return bool(valid_id(value, "an id"))
+    except EntryError:
+        return False
 
 
 def known_kind(profile: Profile, kind: str) -> Kind:

@@ -16,6 +16,7 @@ from afterglow.clock import Clock, breathe
 from afterglow.keep.backend import Backend, Found, Selection
 from afterglow.keep.decay import faded, score
 from afterglow.keep.dirty import Mark, Overlay
+from afterglow.keep.encode import can_be_id
 from afterglow.keep.entry import Entry, Links, Moment, Record, entry_of
 
 __all__ = ["Reading", "Step", "by_strength"]
@@ -69,6 +70,7 @@ class Reading:
     def entries(self, ids: Sequence[str]) -> dict[str, Entry]:
         """By id, those that are there."""
         found: dict[str, Entry] = {}
+        ids = [trace_id for trace_id in ids if can_be_id(trace_id)]
         for start in range(0, len(ids), _PORTION):
             self._portion(ids[start : start + _PORTION], found)
         return found

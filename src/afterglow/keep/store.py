@@ -181,6 +181,7 @@ class TraceStore:
     def by_tag(self, tag: str, min_strength: float = 0.0, limit: int | None = None) -> list[Entry]:
         """Entries that have exactly this tag, strongest first."""
         self._check()
+        tag = encode.valid_text(tag, "a tag")
         return self._reading.strongest(Selection("tag", tag), min_strength, limit)
 
     def associated(

@@ -7,6 +7,7 @@ for (it could have been read before, and its mark gone by then).
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -16,11 +17,12 @@ from afterglow.clock import Clock
 from afterglow.keep.backend import Backend
 from afterglow.keep.changes import Coactivated, Content, Reinforced, after_use, begun, restored
 from afterglow.keep.dirty import Overlay
+from afterglow.keep.encode import can_be_id
 from afterglow.keep.entry import Moment, Record
 from afterglow.keep.profile import Kind
 from afterglow.keep.reading import Reading
 
-__all__ = ["Writing"]
+__all__ = ["Writing", "fresh_id"]
 
 Result = TypeVar("Result")
 
@@ -46,6 +48,9 @@ class Writing:
         """Call `change` with what is there, in a state that nobody else changes meanwhile."""
         overlay = self._overlay
         moment = self._reading.moment()
+        if not can_be_id(trace_id):
+            with overlay.lock:
+                return change(None, moment)
         while True:
             with overlay.lock:
                 mark = overlay.marks.get(trace_id)
@@ -79,7 +84,7 @@ class Writing:
             counters["stored"] += 1
             return chosen
 
-        chosen = str(uuid.uuid4()) if trace_id is None else trace_id
+        chosen = fresh_id(self._clock.wall_ns()) if trace_id is None else trace_id
         if trace_id is not None:
             return self._change(trace_id, change)
         moment = self._reading.moment()
@@ -121,6 +126,9 @@ class Writing:
         """Count that two entries were active together."""
         if a == b:
             return self._refused("an entry does not link with itself")
+        for trace_id in (a, b):
+            if not can_be_id(trace_id):
+                return self._refused(f"{trace_id!r} was not found")
         overlay = self._overlay
         while True:
             with overlay.lock:
@@ -141,3 +149,15 @@ class Writing:
     def _refused(self, reason: str) -> Coactivated:
         self._counters["refused"] += 1
         return Coactivated(False, reason=reason)
+
+
+def fresh_id(now_ns: int) -> str:
+    """A UUID of version 7: random behind the milliseconds of its time.
+
+    So new ids go to the end of an index. Those of version 4 would go all over it, and a flush
+    of some hundred new entries into a large store would write a page for each.
+    """
+    milliseconds = now_ns // 1_000_000 & (1 << 48) - 1
+    rest = int.from_bytes(os.urandom(10), "big")
+    number = milliseconds << 80 | 7 << 76 | (rest >> 68) << 64 | 2 << 62 | rest & (1 << 62) - 1
+    return str(uuid.UUID(int=number))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from typing import Any
 
 import pytest
@@ -145,6 +146,17 @@ def test_ids_are_fresh_or_given(store: TraceStore) -> None:
     assert store.store(1, kind="semantic", trace_id="漢") == "漢"
     assert store.get("nobody") is None
     assert store.count() == 3
+
+
+def test_fresh_ids_are_uuids_in_the_order_of_time(store: TraceStore, clock: ManualClock) -> None:
+    ids = []
+    for _ in range(100):
+        clock.advance_s(0.001)
+        ids.append(store.store(1, kind="semantic"))
+    assert ids == sorted(ids)
+    assert {(uuid.UUID(i).version, uuid.UUID(i).variant) for i in ids} == {(7, uuid.RFC_4122)}
+    at_once = {store.store(1, kind="semantic") for _ in range(1_000)}
+    assert len(at_once) == 1_000
 
 
 def test_storing_again_changes_the_content_and_keeps_the_past(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,19 @@ def test_retrieve_and_reinforce(filled: TraceStore) -> None:
     assert [entry.reinforcement_count for entry in found] == [0, 2, 1]
     assert [entry.strength for entry in found] == pytest.approx([1.0, 0.9, 0.7])
     assert ids(filled.retrieve_and_reinforce(min_strength=0.95)) == ["f"]
+
+
+@pytest.mark.parametrize("trace_id", ["", "\0", "a\0b", "\ud800", "x" * 10_000, None, 7, b"f"])
+def test_what_can_be_no_id_is_not_found(filled: TraceStore, trace_id: Any) -> None:
+    assert filled.get(trace_id) is None
+    assert not filled.delete(trace_id)
+    assert filled.reinforce(trace_id).reason == "not found"
+    assert not filled.record_coactivation(trace_id, "f")
+    assert filled.associated(trace_id) == filled.walk_associations(trace_id) == []
+    assert ids(filled.ranked(["f", trace_id])) == ["f"]
+    with pytest.raises(EntryError, match="surrogate"):
+        filled.by_tag("\ud800")
+    assert filled.count() == 5
 
 
 def test_walks_go_breadth_first_along_links(stores: Stores) -> None:

@@ -77,6 +77,24 @@ def leave_open(database: str) -> None:
     store.store(1, kind="semantic", trace_id="left")
 
 
+def _leave_open_in_child(database: str) -> None:
+    store = afterglow.TraceStore(database)
+    store.store(2, kind="semantic", trace_id="child")
+
+
+def multiprocess(database: str) -> None:
+    """Leaves stores open, in the parent and in a child of multiprocessing."""
+    import multiprocessing
+
+    store = afterglow.TraceStore(database, maintenance=False)
+    store.store(1, kind="semantic", trace_id="parent")
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=_leave_open_in_child, args=(database,))
+    child.start()
+    child.join()
+    say(child.exitcode)
+
+
 def fork(database: str) -> None:
     """What a child makes of its parent's store."""
     import os
@@ -105,6 +123,7 @@ PROGRAMS = {
         write_beside_others,
         fill_a_small_disk,
         leave_open,
+        multiprocess,
         fork,
     )
 }

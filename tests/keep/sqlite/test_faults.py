@@ -228,6 +228,12 @@ def test_what_is_left_open_is_flushed_at_exit(database: Path) -> None:
         assert store.get("left") is not None
 
 
+def test_what_multiprocessing_leaves_open_is_flushed_too(database: Path) -> None:
+    assert finished("multiprocess", database) == ["0"]
+    with afterglow.TraceStore(database, maintenance=False) as store:
+        assert {entry.trace_id for entry in store.all()} == {"parent", "child"}
+
+
 def test_a_fork_has_no_part_in_its_parents_store(database: Path) -> None:
     told, count = finished("fork", database)
     assert "forked; open a new one" in told
