@@ -38,6 +38,17 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
             1_000_000_000,
         ),
     ] = 1_000_000
+    keep_max_runs: Annotated[
+        int,
+        Setting(
+            "runs",
+            "The oldest runs of which every span is forgotten become one beyond this, with the sum "
+            "of their books and figures.",
+            ("AFTERGLOW_KEEP_MAX_RUNS",),
+            1,
+            100_000_000,
+        ),
+    ] = 10_000
     keep_when_read: Annotated[
         bool,
         Setting(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,6 +22,7 @@ from afterglow.config import RetentionConfig
 from afterglow.errors import StoreError
 from afterglow.keep.backend import LINK_AT, Changes, Coactivation, Found, Put, Totals
 from afterglow.keep.entry import Moment, Record
+from afterglow.keep.quota import Quota
 from afterglow.keep.rules import entered, judge, looked_at, spans_profile, tick_at, ticks_due
 from afterglow.keep.sqlite.backend import SqliteBackend
 from afterglow.ledger import ForgetReason
@@ -29,9 +30,8 @@ from afterglow.model.kept import History, TraceSummary
 from afterglow.store.failures import explained
 from afterglow.store.fold import Folded, fold
 from afterglow.store.forget import Forgotten, forget_traces
-from afterglow.store.let_go import going_on_bytes, let_go_oldest
-from afterglow.store.room import Room, checkpoint, compact, measured, worth_compacting
-from afterglow.store.schema import initialise, journals_of, verify
+from afterglow.store.room import Room, checkpoint, measured
+from afterglow.store.schema import initialise, journals_of, transaction, verify
 from afterglow.store.summaries import (
     changed_traces,
     histories,
@@ -51,14 +51,6 @@ PARTITION: Final = "spans"
 _LOOK_SPANS: Final = 24_576
 #: Entries made in one transaction.
 _ENTER: Final = 512
-#: Spans of a trace that goes on, forgotten in one transaction.
-_LET_GO: Final = 2_048
-#: A fold in portions of this share of the quota; so much room is kept free for the next one.
-_PORTION_SHARE: Final = 0.05
-_HEADROOM: Final = 0.10
-#: A span takes about so much of the file: for the size of a portion.
-_SPAN_BYTES: Final = 300
-_LEAST_EVICTED: Final = 16
 _NO_LIMIT: Final = (1 << 63) - 1
 
 
@@ -110,6 +102,9 @@ class Retention:
         with explained(path):
             self.connection = initialise(path)
             self.connection.execute(f"PRAGMA busy_timeout={busy_ms:d}")
+        self._quota = Quota(
+            path, self.connection, self.config, self._evict, lambda: self._backend.totals().entries
+        )
 
     def close(self) -> None:
         """Give the file back."""
@@ -147,13 +142,12 @@ class Retention:
                 self._mend()
         if forget:
             self.fade()
-        share = self.config.keep_max_bytes * _PORTION_SHARE / _SPAN_BYTES
         with explained(self.path):
             self._pass.folded = fold(
                 self.path,
                 progress=progress,
                 clock=self._clock,
-                portion_spans=max(1, min(_LOOK_SPANS, int(share))),
+                portion_spans=min(_LOOK_SPANS, self._quota.portion_spans),
                 between=self._between if forget else None,
             )
             self.look()
@@ -165,8 +159,8 @@ class Retention:
 
     def _between(self) -> None:
         """Between two portions of a fold: the next one finds room."""
-        checkpoint(self.connection, self.path, int(self.config.keep_max_bytes * _HEADROOM))
-        if self._is_full(measured(self.connection)):
+        checkpoint(self.connection, self.path, self._quota.headroom_bytes)
+        if self._quota.is_full():
             self.look()
             self.make_room()
 
@@ -273,49 +267,13 @@ class Retention:
 
     # --- room -----------------------------------------------------------------------------
 
-    def _is_full(self, room: Room) -> bool:
-        return room.used_bytes > self.config.keep_max_bytes * (1 - _HEADROOM)
-
     def make_room(self) -> None:
-        """Forget what would fade soonest until the file and the number of traces are in bounds."""
+        """Forget what would fade soonest until the file is within its quotas."""
         with explained(self.path), self._because("quota"):
-            self._evict(self.config.keep_max_traces)
-            room = measured(self.connection)
-            if self._is_full(room):
-                room = self._free_pages(room)
-            if room.file_bytes > self.config.keep_max_bytes and not self._is_full(room):
-                self._compact()  # the quota is smaller than the file once was
-                room = measured(self.connection)
-            self._pass.over_bytes = max(0, room.file_bytes - self.config.keep_max_bytes)
-
-    def _free_pages(self, room: Room) -> Room:
-        target = self.config.keep_max_bytes * (1 - 1.5 * _HEADROOM)
-        self._let_go(0.5)
-        room = measured(self.connection)
-        if worth_compacting(self.connection, room.used_bytes) and self._compact():
-            room = measured(self.connection)
-        entries = self._backend.totals().entries
-        mean = max(room.used_bytes / max(entries, 1), 1.0)
-        while room.used_bytes > target:
-            # Half of what it should take: to forget too much is worse than to look again.
-            count = max(_LEAST_EVICTED, int((room.used_bytes - target) / mean / 2))
-            if not self._evict(self._backend.totals().entries - count) and not self._let_go(0.0):
-                break
-            room = measured(self.connection)
-        return room
-
-    def _let_go(self, share: float) -> int:
-        """Forget the oldest spans of traces that go on while these take more than this share of
-        the quota; with 0 some, whatever they take. How many went."""
-        gone = 0
-        while going_on_bytes(self.connection) > self.config.keep_max_bytes * share:
-            with self._transaction() as connection:
-                spans = let_go_oldest(connection, _LET_GO).spans
-            gone += spans
-            self._pass.forgotten.spans += spans
-            if not spans or not share:
-                break
-        return gone
+            made = self._quota.make_room()
+        self._pass.forgotten.spans += made.let_go_spans
+        self._pass.compacted += made.compacted
+        self._pass.over_bytes = made.over_bytes
 
     def _evict(self, most: int) -> int:
         """Forget what would fade soonest until so many entries are left; how many went."""
@@ -324,12 +282,6 @@ class Retention:
             self._clock.wall_ns(),
         )  # fmt: skip
         return len(gone)
-
-    def _compact(self) -> bool:
-        done = compact(self.connection)
-        self._pass.compacted += done
-        checkpoint(self.connection, self.path, 0)
-        return done
 
     # --- what people say of a trace -------------------------------------------------------
 
@@ -369,13 +321,5 @@ class Retention:
         """The entries of traces."""
         return self._backend.read(trace_ids, links=False)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self.connection
-            self.connection.execute("COMMIT")
-        except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self.connection)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from afterglow.analyse.histogram import decode_histogram, encode_histogram
 from afterglow.analyse.statistics import Statistics, buckets
 from afterglow.ledger import ForgetReason
 
-__all__ = ["add_forgotten", "count_gone"]
+__all__ = ["add_forgotten", "count_gone", "move_figures"]
 
 _AT_ONCE: Final = 16_384
 _LARGEST: Final = (1 << 63) - 1
@@ -60,6 +60,20 @@ class _Figure:
         self.max = max(self.max, *durations)
         self.counts.update(buckets(durations))
 
+    def add_row(self, row: tuple[Any, ...] | None) -> None:
+        """What a row of `forgotten` says, if there is one."""
+        if row is None:
+            return
+        spans, errors, interrupted, total, self_ns, low, high, histogram = row
+        if spans:
+            self.min, self.max = min(self.min, low), max(self.max, high)
+        self.spans += spans
+        self.errors += errors
+        self.interrupted += interrupted
+        self.total += int(total)
+        self.self += int(self_ns)
+        self.counts.update(decode_histogram(histogram))
+
 
 def _figures(connection: sqlite3.Connection) -> dict[tuple[int, str], _Figure]:
     """The figures of all rows in temp.gone, by process and name."""
@@ -81,22 +95,29 @@ def _figures(connection: sqlite3.Connection) -> dict[tuple[int, str], _Figure]:
     return found
 
 
-def _add_figure(connection: sqlite3.Connection, process: int, name: str, figure: _Figure) -> None:
-    row = connection.execute(
+def move_figures(
+    connection: sqlite3.Connection, moves: Iterable[tuple[int, str, int, str]]
+) -> None:
+    """Add the forgotten figures of a process and name to those of another process and name, each
+    in turn, and delete them there."""
+    for process, name, to_process, to_name in moves:
+        figure = _Figure()
+        figure.add_row(_row(connection, process, name))
+        connection.execute("DELETE FROM forgotten WHERE process = ? AND name = ?", (process, name))
+        _add_figure(connection, to_process, to_name, figure)
+
+
+def _row(connection: sqlite3.Connection, process: int, name: str) -> tuple[Any, ...] | None:
+    row: tuple[Any, ...] | None = connection.execute(
         "SELECT spans, errors, interrupted, total_ns, self_ns, min_ns, max_ns, histogram"
         " FROM forgotten WHERE process = ? AND name = ?",
         (process, name),
     ).fetchone()
-    if row is not None:
-        spans, errors, interrupted, total, self_ns, low, high, histogram = row
-        if spans:
-            figure.min, figure.max = min(figure.min, low), max(figure.max, high)
-        figure.spans += spans
-        figure.errors += errors
-        figure.interrupted += interrupted
-        figure.total += int(total)
-        figure.self += int(self_ns)
-        figure.counts.update(decode_histogram(histogram))
+    return row
+
+
+def _add_figure(connection: sqlite3.Connection, process: int, name: str, figure: _Figure) -> None:
+    figure.add_row(_row(connection, process, name))
     connection.execute(
         "INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (

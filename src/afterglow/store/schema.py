@@ -27,6 +27,7 @@ __all__ = [
     "journals_of",
     "newer",
     "one_snapshot",
+    "transaction",
     "verify",
 ]
 
@@ -85,6 +86,19 @@ def one_snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         connection.execute("ROLLBACK")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A transaction that writes: it waits for other writers, and is there whole or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def verify(path: Path) -> int:
