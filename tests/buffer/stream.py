@@ -121,7 +121,7 @@ def check_keys(nodes: Iterable[Any], left: bool = False) -> None:
             kind = key.split(b":")[1]
             control = kind == b"ctl"
             assert control or node.ask("TTL", key) > 0, key
-            assert left or control or kind in (b"ssr", b"ssm"), f"{key!r} is left"
+            assert left or control or kind in (b"ssr", b"ssm", b"zd"), f"{key!r} is left"
 
 
 def bucket_slots(keys: Keys | None = None) -> list[bytes]:

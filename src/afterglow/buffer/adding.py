@@ -12,9 +12,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from afterglow.buffer.codec import chunk_id, encode, reference
+from afterglow.buffer.dictionaries import Dictionaries
 from afterglow.buffer.keys import Keys, bucket_of, trace_name
 from afterglow.buffer.layouts import ChunkWriter
 from afterglow.buffer.routing import AwayError, Command, Router, command, evalsha, slot_of
@@ -40,18 +41,26 @@ class _Append(NamedTuple):
     project: bytes
     n_spans: int
     entries: list[bytes]
+    dictionary: int
 
 
 class Adder:
     """Takes batches in; safe in many threads."""
 
     def __init__(
-        self, router: Router, keys: Keys, config: BufferConfig, squeezer: Squeezer, replicas: int
+        self,
+        router: Router,
+        keys: Keys,
+        config: BufferConfig,
+        squeezer: Squeezer,
+        dictionaries: Dictionaries,
+        replicas: int,
     ) -> None:
         self._router = router
         self._keys = keys
         self._config = config
         self._squeezer = squeezer
+        self._dictionaries = dictionaries
         self._replicas = replicas
         self._slots = [slot_of(key) for key in keys.queue]
         self._look_ns = round(min(config.root_timeout_s, config.timeout_s, config.max_open_s) * 1e9)
@@ -64,14 +73,14 @@ class Adder:
         """Take a batch in, or refuse it as a value."""
         lots, faults = sort(spans, now_ns, self._config)
         dropped = _by_reason(faults)
+        self._dictionaries.see(spans)
+        dictionary = self._squeezer.current
         n_spans = sum(len(lot.flags) for lot in lots)
         chunks: list[Command] = []
         by_bucket: dict[int, list[_Append]] = {}
         for lot in lots:
-            name = trace_name(lot.project, lot.trace_id)
-            entries = self._entries(lot, name, now_ns, writer, chunks)
+            append = self._append(lot, now_ns, writer, dictionary, chunks)
             bucket = bucket_of(lot.project, lot.trace_id)
-            append = _Append(name, lot.project, len(lot.flags), entries)
             if bucket in by_bucket:
                 by_bucket[bucket].append(append)
             else:
@@ -83,15 +92,19 @@ class Adder:
         calls, traces = self._calls(by_bucket, (now_ns + self._look_ns) // 1_000)
         lengths: list[Any] = []
         refusal = self._run([*calls, *self._drops(faults)], self._replicas, lengths)
+        if not refusal and dictionary:
+            refusal = self._again(calls, list(by_bucket), dictionary, lengths)
         if refusal:
             return _refused(len(spans), refusal)
         self._note_long(traces, lengths[: len(calls)])
         return AddResult(n_spans, dropped)
 
-    def _entries(
-        self, lot: Lot, name: bytes, now_ns: int, writer: ChunkWriter, chunks: list[Command]
-    ) -> list[bytes]:
-        _, _, ids, parents, flags, sizes, payloads = lot
+    def _append(
+        self, lot: Lot, now_ns: int, writer: ChunkWriter, dictionary: int, chunks: list[Command]
+    ) -> _Append:
+        """What to append to a trace; what is large goes into chunks, for which it adds commands."""
+        project, trace_id, ids, parents, flags, sizes, payloads = lot
+        name = trace_name(project, trace_id)
         config = self._config
         if (
             sum(sizes) <= config.inline_bytes
@@ -99,11 +112,12 @@ class Adder:
             and config.inline_bytes
             and name not in self._long
         ):
-            blob, raw = self._squeezer.squeeze(b"".join(payloads))
-            return [encode(now_ns, ids, parents, flags, sizes, blob, raw=raw)]
+            blob, raw, used = self._squeezer.squeeze(b"".join(payloads), dictionary)
+            entry = encode(now_ns, ids, parents, flags, sizes, blob, raw=raw, dictionary=used)
+            return _Append(name, project, len(flags), [entry], used)
         entries = []
         for begin, end in _cuts(sizes, config.chunk_bytes):
-            blob, raw = self._squeezer.squeeze(b"".join(payloads[begin:end]))
+            blob, raw, _ = self._squeezer.squeeze(b"".join(payloads[begin:end]))
             held, above = ids[8 * begin : 8 * end], parents[8 * begin : 8 * end]
             encoded = encode(now_ns, held, above, flags[begin:end], sizes[begin:end], blob, raw=raw)
             chunk = chunk_id(encoded)
@@ -112,7 +126,7 @@ class Adder:
                 for key in writer.keys(name, chunk)
             ]
             entries.append(reference(encoded, writer.places, chunk))
-        return entries
+        return _Append(name, project, len(flags), entries, 0)
 
     def _calls(
         self, by_bucket: dict[int, list[_Append]], score: int
@@ -130,15 +144,38 @@ class Adder:
         projects: dict[bytes, int] = {}
         words: list[Any] = []
         names = [keys.queue[bucket], keys.counts[bucket], keys.books[bucket]]
-        for name, project, n_spans, entries in group:
+        dictionary = 0
+        for name, project, n_spans, entries, used in group:
+            dictionary = dictionary or used
             projects[project] = projects.get(project, 0) + n_spans
             names.append(members + name)
             words += (name, n_spans, len(entries))
             words += entries
-        head: list[Any] = [score, self._ttl_s, len(projects)]
+        if dictionary:
+            names.append(self._dictionaries.key(bucket, dictionary))
+        head: list[Any] = [score, self._ttl_s, 1 if dictionary else 0, len(projects)]
         for project, n_spans in projects.items():
             head += (project, n_spans)
         return evalsha(self._slots[bucket], "append", names, head + words)
+
+    def _again(
+        self, calls: list[Command], buckets: list[int], dictionary: int, answers: list[Any]
+    ) -> str | None:
+        """Append what a bucket refused because it has no copy of the dictionary yet."""
+        refused = [at for at, answer in enumerate(answers) if isinstance(answer, ResponseError)]
+        if not refused:
+            return None
+        slots = {calls[at].slot for at in refused}
+        lacking = [bucket for bucket in buckets if self._slots[bucket] in slots]
+        found: list[Any] = []
+        refusal = self._run(self._dictionaries.put(lacking, dictionary), self._replicas)
+        refusal = refusal or self._run([calls[at] for at in refused], self._replicas, found)
+        if refusal is None:
+            for at, answer in zip(refused, found, strict=True):
+                if isinstance(answer, ResponseError):
+                    raise answer
+                answers[at] = answer
+        return refusal
 
     def _drops(self, faults: dict[str, dict[str, int]]) -> Iterator[Command]:
         """What can never be held is taken in and dropped in the books."""
@@ -162,7 +199,7 @@ class Adder:
         for answer in answers:
             if isinstance(answer, OutOfMemoryError):
                 return "Redis is full (maxmemory)"
-            if isinstance(answer, Exception):
+            if isinstance(answer, Exception) and not str(answer).startswith("NODICTIONARY"):
                 raise answer
         if missing:
             return f"{missing} of {replicas} replicas did not confirm the spans (wait_replicas)"

@@ -22,7 +22,7 @@ _YOUNG_S: Final = 60
 _LATE_S: Final = 60.0
 _EXAMPLES: Final = 3
 #: The kinds of keys of docs/redis-keys.md that have a TTL, by the word behind the prefix.
-_KINDS: Final = frozenset({b"q", b"n", b"own", b"mk", b"ssr", b"ssm", b"s"})
+_KINDS: Final = frozenset({b"q", b"n", b"own", b"mk", b"ssr", b"ssm", b"s", b"zd"})
 
 _NO_OWNER: Final = "keys that no part of Afterglow owns"
 _NO_TTL: Final = "keys without a TTL"

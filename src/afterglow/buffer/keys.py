@@ -65,8 +65,10 @@ class Keys:
         #: LIST, more of the same where that string grew large.
         self.more_roots = [start + b"ssm:" + tag + b":" for tag in tags]
         self._spread = start + b"s:{"
-        #: STRING, a zstd dictionary, by its id; there is a copy in the slot of each bucket.
-        self.dictionary = [start + b"ctl:" + tag + b":zd:" for tag in tags]
+        #: STRING, a zstd dictionary, by its id, in the slot of the entries that use it.
+        self.dictionary = [start + b"zd:" + tag + b":" for tag in tags]
+        #: STRING, the zstd dictionary that workers use now; a control key.
+        self.training = start + b"ctl:{ctl}:dictionary"
 
     def colocated(self, name: bytes, chunk: bytes) -> bytes:
         """The payload of a chunk in its trace's own slot (the older layout)."""

@@ -10,6 +10,7 @@ import redis
 
 from afterglow.buffer.adding import Adder
 from afterglow.buffer.connect import Address, Nodes, saying_so
+from afterglow.buffer.dictionaries import Dictionaries
 from afterglow.buffer.keys import Keys
 from afterglow.buffer.layouts import ChunkReader, ChunkWriter, reader_of, writer_of
 from afterglow.buffer.routing import Router, command
@@ -83,12 +84,13 @@ def open_parts(nodes: Nodes, config: BufferConfig, clock: Clock | None) -> Parts
     replicas = config.wait_replicas
     if replicas is None:
         replicas = 1 if address.is_cluster else 0
-    sealer = Sealer(router, keys, config, replicas)
+    dictionaries = Dictionaries(router, keys, squeezer, max(round(config.ttl_s), 1))
+    sealer = Sealer(router, keys, config, squeezer, dictionaries, replicas)
     settler = Settler(router, keys, config, replicas)
     return Parts(
         router,
         keys,
-        Adder(router, keys, config, squeezer, replicas),
+        Adder(router, keys, config, squeezer, dictionaries, replicas),
         Taker(keys, config, sealer, settler, squeezer),
         settler,
         tuple(writer_of(phase, keys) for phase in _PHASES),

@@ -20,10 +20,12 @@ from afterglow.buffer.codec import (
     parse_records,
     parse_reference,
 )
+from afterglow.buffer.dictionaries import Dictionaries
 from afterglow.buffer.keys import Keys, trace_of
 from afterglow.buffer.layouts import ChunkReader
 from afterglow.buffer.leases import Lease
 from afterglow.buffer.routing import Command, Router, command, evalsha, slot_of
+from afterglow.buffer.squeeze import Squeezer
 from afterglow.config.buffer import BufferConfig
 from afterglow.model.segment import Fence
 
@@ -73,8 +75,18 @@ class Sealed(NamedTuple):
 class Sealer:
     """Seals traces and makes leases of them; keeps nothing between two calls."""
 
-    def __init__(self, router: Router, keys: Keys, config: BufferConfig, replicas: int) -> None:
+    def __init__(
+        self,
+        router: Router,
+        keys: Keys,
+        config: BufferConfig,
+        squeezer: Squeezer,
+        dictionaries: Dictionaries,
+        replicas: int,
+    ) -> None:
         self._router = router
+        self._squeezer = squeezer
+        self._dictionaries = dictionaries
         self._keys = keys
         self._config = config
         self._replicas = replicas
@@ -145,9 +157,27 @@ class Sealer:
             reader,
             whole,
         )
+        self._read_dictionaries(sealed, stored)
         return [
             self._planned(one, entries, reader) for one, entries in zip(sealed, stored, strict=True)
         ]
+
+    def _read_dictionaries(self, sealed: Sequence[Sealed], stored: Sequence[list[Stored]]) -> None:
+        """Know every dictionary that is needed; what cannot be read without is as good as gone."""
+        knows = self._squeezer.knows
+        used = [
+            (one.due.bucket, entries, at)
+            for one, entries in zip(sealed, stored, strict=True)
+            for at, entry in enumerate(entries)
+            if entry.dictionary and not knows(entry.dictionary)
+        ]
+        if used:
+            self._dictionaries.fetch(
+                (bucket, entries[at].dictionary) for bucket, entries, at in used
+            )
+        for _, entries, at in used:
+            if not knows(entries[at].dictionary):
+                entries[at] = entries[at]._replace(entry=None)
 
     def _planned(self, sealed: Sealed, stored: list[Stored], reader: ChunkReader) -> Lease:
         project, trace_id = trace_of(sealed.due.name)

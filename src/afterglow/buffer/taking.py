@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate
+from struct import Struct
 from typing import Final
 
-from afterglow.buffer.codec import COLOCATED, DISTRIBUTED, INLINE, parse_records
+from afterglow.assembly import Piece
+from afterglow.buffer.codec import COLOCATED, DISTRIBUTED, parse_records
 from afterglow.buffer.keys import Keys, buckets_of
 from afterglow.buffer.layouts import ChunkReader
 from afterglow.buffer.leases import Lease, LeasedPart, PlannedPart
@@ -22,6 +25,12 @@ _LOOK: Final = 64
 #: What a span is taken to weigh before the first was seen.
 _GUESS_BYTES: Final = 1_000
 _BOTH: Final = COLOCATED | DISTRIBUTED
+
+#: Payloads by lease (its identity) and number of the entry.
+_Blobs = dict[tuple[int, int], bytes]
+#: Span ids and their payloads.
+_Contents = tuple[tuple[bytes, ...], tuple[bytes, ...]]
+_Opened = dict[tuple[int, int], _Contents]
 
 
 class Taker:
@@ -104,60 +113,64 @@ class Taker:
         blobs = self._blobs(planned)
         parts: list[SegmentPart] = []
         broken: set[Lease] = set()
-        opened: dict[tuple[int, int], tuple[list[bytes], list[bytes]]] = {}
+        opened: _Opened = {}
         for lease, _, segment, part in planned:
-            ids: list[bytes] = []
-            payloads: list[bytes] = []
-            for number, positions in part.pieces:
-                key = (id(lease), number)
-                cut = opened.get(key)
-                if cut is None:
-                    blob = blobs.get(key)
-                    if blob is None:
-                        broken.add(lease)
-                        break
-                    cut = opened[key] = self._cut(lease, number, blob)
-                if isinstance(positions, range) and len(positions) == len(cut[0]):
-                    ids += cut[0]
-                    payloads += cut[1]
-                else:
-                    ids += [cut[0][at] for at in positions]
-                    payloads += [cut[1][at] for at in positions]
-            if lease not in broken:
-                parts.append(
-                    LeasedPart(
-                        message_id=part.message_id,
-                        project=lease.project,
-                        trace_id=lease.trace_id,
-                        root_span_id=segment.root_span_id,
-                        part=part.number,
-                        is_last=part.is_last,
-                        addendum=segment.addendum,
-                        span_ids=tuple(ids),
-                        payloads=tuple(payloads),
-                        fence=lease.fence,
-                        lease=lease,
-                    )
+            if lease in broken:
+                continue
+            try:
+                ids, payloads = self._contents(lease, part.pieces, blobs, opened)
+            except KeyError:
+                broken.add(lease)
+                continue
+            parts.append(
+                LeasedPart(
+                    message_id=part.message_id,
+                    project=lease.project,
+                    trace_id=lease.trace_id,
+                    root_span_id=segment.root_span_id,
+                    part=part.number,
+                    is_last=part.is_last,
+                    addendum=segment.addendum,
+                    span_ids=ids,
+                    payloads=payloads,
+                    fence=lease.fence,
+                    lease=lease,
                 )
+            )
         if broken:  # a chunk that went between two reads: the next visit counts what is lost
             self._settler.release(broken)
         if parts:
             yield parts
 
-    def _blobs(self, planned: Sequence[PlannedPart]) -> dict[tuple[int, int], bytes]:
-        blobs: dict[tuple[int, int], bytes] = {}
-        wanted = []
-        for lease, _, _, part in planned:
-            for number, _ in part.pieces:
-                key = (id(lease), number)
-                if key in blobs:
-                    continue
-                stored = lease.stored[number]
-                blobs[key] = stored.blob or b""
-                if stored.blob is None and stored.places != INLINE:
-                    wanted.append((lease, number))
+    def _contents(
+        self, lease: Lease, pieces: Sequence[Piece], blobs: _Blobs, opened: _Opened
+    ) -> _Contents:
+        """Ids and payloads of a part. Raises KeyError for a chunk that is not there."""
+        stored = lease.stored
+        if all(len(positions) == stored[number].n_spans for number, positions in pieces):
+            return self._cut(lease, [number for number, _ in pieces], blobs)
+        ids: list[bytes] = []
+        payloads: list[bytes] = []
+        for number, positions in pieces:
+            key = (id(lease), number)
+            if key not in opened:
+                opened[key] = self._cut(lease, [number], blobs)
+            its_ids, its_payloads = opened[key]
+            ids += [its_ids[at] for at in positions]
+            payloads += [its_payloads[at] for at in positions]
+        return tuple(ids), tuple(payloads)
+
+    def _blobs(self, planned: Sequence[PlannedPart]) -> _Blobs:
+        """The payloads that did not come with the index, by lease and entry."""
+        blobs: _Blobs = {}
+        wanted = {
+            (lease, number)
+            for lease, _, _, part in planned
+            for number, _ in part.pieces
+            if lease.stored[number].blob is None
+        }
         by_reader: dict[ChunkReader, list[tuple[Lease, int]]] = {}
-        for lease, number in wanted:
+        for lease, number in sorted(wanted, key=lambda one: (one[0].name, one[1])):
             by_reader.setdefault(lease.reader, []).append((lease, number))
         for reader, some in by_reader.items():
             copies = {id(lease): list(lease.stored) for lease, _ in some}
@@ -166,25 +179,37 @@ class Taker:
             )
             for lease, number in some:
                 blob = copies[id(lease)][number].blob
-                if blob is None:
-                    del blobs[(id(lease), number)]
-                else:
+                if blob is not None:
                     blobs[(id(lease), number)] = blob
         return blobs
 
-    def _cut(self, lease: Lease, number: int, blob: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Ids and payloads of all spans of an entry."""
-        stored = lease.stored[number]
-        entry = stored.entry
-        assert entry is not None
-        payload = self._squeezer.unsqueeze(blob, stored.is_raw)
-        ids = entry.span_ids
-        ends = list(accumulate(entry.sizes))
+    def _cut(self, lease: Lease, numbers: Sequence[int], blobs: _Blobs) -> _Contents:
+        """Ids and payloads of all spans of some entries."""
+        runs = []
+        sizes: list[int] = []
+        ids = []
+        for number in numbers:
+            stored = lease.stored[number]
+            blob = stored.blob
+            if blob is None:
+                blob = blobs[id(lease), number]
+            entry = stored.entry
+            assert entry is not None
+            runs.append(self._squeezer.unsqueeze(blob, stored.is_raw, stored.dictionary))
+            sizes += entry.sizes
+            ids.append(entry.span_ids)
+        payload = b"".join(runs)
+        ends = list(accumulate(sizes))
         begins = [0, *ends[:-1]]
         return (
-            [ids[at : at + 8] for at in range(0, len(ids), 8)],
-            [payload[begin:end] for begin, end in zip(begins, ends, strict=True)],
+            _ids_of(len(sizes)).unpack(b"".join(ids)),
+            tuple([payload[begin:end] for begin, end in zip(begins, ends, strict=True)]),
         )
+
+
+@lru_cache(maxsize=4_096)
+def _ids_of(n_spans: int) -> Struct:
+    return Struct("8s" * n_spans)
 
 
 def _haul(waiting: list[Due], segments: int, spans: float) -> list[Due]:

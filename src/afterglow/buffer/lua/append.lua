@@ -1,15 +1,22 @@
 #!lua
 -- Spans of many traces of one bucket: append their entries, and queue a look at each trace.
--- KEYS: queue, counts, books, then the list of each trace.
--- ARGV: when to look (us), TTL (s), number of projects, then project and spans of each;
---       then for each trace its name, spans, number of entries, entries.
--- Returns the length of each list.
+-- KEYS: queue, counts, books, the list of each trace, and the zstd dictionary if one is used.
+-- ARGV: when to look (us), TTL (s), whether a dictionary is used (1 or 0), number of projects, then
+--       project and spans of each; then for each trace its name, spans, number of entries, entries.
+-- Returns the length of each list; NODICTIONARY, and nothing is written, where that is not there.
 -- Denied when memory is full, before anything is written: there are no flags to say otherwise.
 local queue, counts, books = KEYS[1], KEYS[2], KEYS[3]
 local score, ttl = ARGV[1], ARGV[2]
-local at = 4
+local n_traces = #KEYS - 3
+if ARGV[3] == '1' then
+  n_traces = n_traces - 1
+  if redis.call('EXPIRE', KEYS[#KEYS], 3 * ttl) == 0 then
+    return redis.error_reply('NODICTIONARY the dictionary of these entries is not in their slot')
+  end
+end
+local at = 5
 local total = 0
-for _ = 1, tonumber(ARGV[3]) do
+for _ = 1, tonumber(ARGV[4]) do
   local spans = tonumber(ARGV[at + 1])
   redis.call('HINCRBY', books, 'h:' .. ARGV[at], spans)
   total = total + spans
@@ -17,7 +24,7 @@ for _ = 1, tonumber(ARGV[3]) do
 end
 redis.call('HINCRBY', books, 'i', total)
 local names, added, scores, lengths, fresh = {}, {}, {}, {}, {}
-for i = 1, #KEYS - 3 do
+for i = 1, n_traces do
   local k = tonumber(ARGV[at + 2])
   local key = KEYS[i + 3]
   local length = redis.call('RPUSH', key, unpack(ARGV, at + 3, at + 2 + k))
