@@ -208,6 +208,27 @@ def test_while_redis_is_killed_all_goes_on_and_nothing_old_comes_back(
         assert each.counted(lambda each=each: each.read("e0"))["hot_hits"] == 1
 
 
+@pytest.mark.parametrize("redis_servers", ["single"], indirect=True)
+def test_a_redis_that_comes_back_with_an_old_disk_serves_nothing_old(
+    open_hot: Opener, redis_single: SingleRedis
+) -> None:
+    hot, other = open_hot(), open_hot()
+    hot.backend.apply(fresh(*some(20)), 1)
+    for each in (hot, other):
+        each.read("e0")
+    redis_single.ask("SAVE")
+    hot.backend.apply(Changes(puts=[Put(record("e0", payload="2"))]), 2)
+    # The mark is not on the disk; the copy is.
+    redis_single.kill()
+    redis_single.restart()
+    assert redis_single.keys("*:entry:e0"), "the old copy is back"
+    for each in (hot, other):
+        for _ in range(3):
+            assert each.read("e0")["e0"].payload == "2"
+            each.clock.advance_s(10)
+        assert each.counted(lambda each=each: each.read("e0")) == {"hot_hits": 1}
+
+
 def test_a_paused_redis_costs_its_timeout_once_in_a_while(
     open_hot: Opener, redis_servers: Servers
 ) -> None:

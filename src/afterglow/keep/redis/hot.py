@@ -76,8 +76,10 @@ class HotBackend:
         copies: dict[str, Copy] = {}
         if look.partition_id and ids:
             copies, later = self.tier.take(look.partition_id, look.epoch, ids)
-            if later:
-                look = self._looked(anew=True)
+            if later or self.tier.suspect:
+                # Copies of an epoch that is over, or that may have been marked as changed.
+                copies = {}
+                look = self._looked(anew=later)
         missing = [trace_id for trace_id in ids if trace_id not in copies]
         records: dict[str, Record] = {i: copy.record for i, copy in copies.items()}
         linked: dict[str, Links] = {i: copy.links for i, copy in copies.items()}
