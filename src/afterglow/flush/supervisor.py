@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Collection
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from random import Random
@@ -223,7 +224,8 @@ class Supervisor:
             daemon=True,
         )
         # What is meant for the whole group is for us to answer, from the child's first moment on:
-        # it inherits what is blocked here.
+        # it inherits what is blocked here. (Starting the tracker, once, unblocks both.)
+        resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             one.process.start()
