@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter_ns, process_time, sleep
+from time import perf_counter_ns, process_time, sleep, thread_time_ns
 from typing import Any
 
 import afterglow
@@ -32,6 +32,13 @@ def timed(do: Callable[[], Any]) -> tuple[int, Any]:
     before = perf_counter_ns()
     result = do()
     return perf_counter_ns() - before, result
+
+
+def measured(do: Callable[[], Any]) -> tuple[int, int, Any]:
+    """Time, CPU time of this thread, and what came of it."""
+    before, cpu_before = perf_counter_ns(), thread_time_ns()
+    result = do()
+    return perf_counter_ns() - before, thread_time_ns() - cpu_before, result
 
 
 class Subject:
@@ -71,16 +78,17 @@ class Subject:
 
     # --- one thing, once ----------------------------------------------------------------
 
-    def _both(self, ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[int, int, Any]:
+    def _both(self, ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[Answer, Any]:
         """Store and floor, in turns first and second."""
         self.turn += 1
         if self.turn % 2:
-            floor_ns, _ = timed(theirs)
-            ns, result = timed(ours)
+            floor_ns, floor_cpu_ns, _ = measured(theirs)
+            ns, cpu_ns, result = measured(ours)
         else:
-            ns, result = timed(ours)
-            floor_ns, _ = timed(theirs)
-        return ns, floor_ns, result
+            ns, cpu_ns, result = measured(ours)
+            floor_ns, floor_cpu_ns, _ = measured(theirs)
+        times = {"ns": ns, "cpu_ns": cpu_ns, "floor_ns": floor_ns, "floor_cpu_ns": floor_cpu_ns}
+        return times, result
 
     def _some(self, n: int) -> list[int]:
         found = self.random.sample(range(self.size), min(n + len(self.gone), self.size))
@@ -101,16 +109,13 @@ class Subject:
         records = [record_of(number, self.version) for number in numbers]
         rows = [row_of(record) for record in records]
         payloads = [(record.payload, record.trace_id) for record in records]
-        ns, floor_ns, report = self._both(
-            self.store.flush, lambda: self.floor.upsert(rows, payloads)
-        )
-        return {"ns": ns, "floor_ns": floor_ns, "entries": report.entries, "rows": report.rows,
-                "encodes": report.encodes}  # fmt: skip
+        times, report = self._both(self.store.flush, lambda: self.floor.upsert(rows, payloads))
+        return {**times, "entries": report.entries, "rows": report.rows, "encodes": report.encodes}
 
     def decay(self) -> Answer:
         """A cycle in which nothing is due."""
-        ns, floor_ns, cycle = self._both(lambda: self.store.decay_cycle(1), self.floor.tick)
-        return {"ns": ns, "floor_ns": floor_ns, "pruned": cycle.pruned}
+        times, cycle = self._both(lambda: self.store.decay_cycle(1), self.floor.tick)
+        return {**times, "pruned": cycle.pruned}
 
     def associate(self) -> Answer:
         """A co-activation of two entries, on the disk."""
@@ -120,8 +125,8 @@ class Subject:
             self.store.record_coactivation(a, b)
             return self.store.flush()
 
-        ns, floor_ns, report = self._both(ours, lambda: self.floor.upsert_pair(a, b))
-        return {"ns": ns, "floor_ns": floor_ns, "rows": report.rows}
+        times, report = self._both(ours, lambda: self.floor.upsert_pair(a, b))
+        return {**times, "rows": report.rows}
 
     def delete(self) -> Answer:
         """An entry with its five links, on the disk."""
@@ -133,8 +138,8 @@ class Subject:
             self.store.delete(trace_id)
             return self.store.flush()
 
-        ns, floor_ns, report = self._both(ours, lambda: self.floor.delete(trace_id))
-        return {"ns": ns, "floor_ns": floor_ns, "rows": report.rows}
+        times, report = self._both(ours, lambda: self.floor.delete(trace_id))
+        return {**times, "rows": report.rows}
 
     def get(self) -> Answer:
         (number,) = self._some(1)

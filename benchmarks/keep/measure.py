@@ -47,15 +47,18 @@ class Case:
     name: str
     unit: str
     values: dict[int, Sample | float | None]
-    #: How many times the floor's time, the median of pairs that were measured together.
+    #: The same in CPU time of the calling thread, where that was measured.
+    cpu: dict[int, Sample | float | None] = field(default_factory=dict)
+    #: How many times the floor's CPU time, the median of pairs that were measured together.
     floor: dict[int, float] = field(default_factory=dict)
     notes: str = ""
     checks: list[Check] = field(default_factory=list)
 
     @property
     def growth(self) -> float | None:
-        """The last size's low percentile divided by the first's."""
-        found = [v.low if isinstance(v, Sample) else v for v in self.values.values()]
+        """The last size's low percentile divided by the first's; of CPU time, where known."""
+        values = (self.cpu or self.values).values()
+        found = [value.low if isinstance(value, Sample) else value for value in values]
         if len(found) < 2 or not found[0] or found[-1] is None:
             return None
         return found[-1] / found[0]
@@ -130,11 +133,12 @@ def _built(running: dict[int, Child]) -> Case:
         answer = child.ask("build")
         values[size] = answer["ns"] / size
         floor[size] = answer["ns"] / answer["floor_ns"]
-    return Case("restore everything, an entry with its links", "us", values, floor)
+    return Case("restore everything, an entry with its links", "us", values, floor=floor)
 
 
 def _measured(plan: _Plan, running: dict[int, Child], scale: KeepScale, *, in_file: bool) -> Case:
     times: dict[int, list[float]] = {size: [] for size in running}
+    cpu: dict[int, list[float]] = {size: [] for size in running}
     ratios: dict[int, list[float]] = {size: [] for size in running}
     seen: set[str] = set()
     repetitions = max(round(scale.repetitions * plan.share), 3)
@@ -146,12 +150,18 @@ def _measured(plan: _Plan, running: dict[int, Child], scale: KeepScale, *, in_fi
                 continue
             times[size].append(answer.pop("ns"))
             if floor_ns := answer.pop("floor_ns", None):
-                ratios[size].append(times[size][-1] / floor_ns)
+                cpu_ns, floor_cpu_ns = answer.pop("cpu_ns"), answer.pop("floor_cpu_ns")
+                if in_file:  # else most of the work is the server's
+                    cpu[size].append(cpu_ns)
+                ratios[size].append(
+                    cpu_ns / floor_cpu_ns if in_file else times[size][-1] / floor_ns
+                )
             seen.add(", ".join(f"{name} {value}" for name, value in answer.items()))
     case = Case(
         plan.name,
         "us",
         {size: Sample.of(values) for size, values in times.items()},
+        {size: Sample.of(values) for size, values in cpu.items() if values},
         {size: statistics.median(values) for size, values in ratios.items() if values},
         " or ".join(sorted(seen)),
     )

@@ -13,8 +13,10 @@ __all__ = ["as_json", "lines"]
 
 _NOTE = (
     "`a / b` is the 5th percentile and the median of many single operations, in turns over the "
-    "sizes. `: floor` is the median of pairs that were measured together: the store's time "
-    "divided by that of plain SQL writing the same rows where as many are."
+    "sizes. *CPU* is the CPU time of the calling thread, which other work on the machine does not "
+    "lengthen; *last : first* and *: floor* are of it where it is given. *: floor* is the median "
+    "of pairs that were measured together: the store divided by plain SQL that writes the same "
+    "rows where as many are."
 )
 
 
@@ -27,6 +29,9 @@ def lines(cases: Sequence[Case]) -> list[str]:
         growth = case.growth
         figures = [shown(_scaled(case, case.values.get(size))) for size in sizes]
         rows.append([case.name, case.unit, *figures, "" if growth is None else f"{growth:.2f}"])
+        if case.cpu:
+            cpu = [shown(_scaled(case, case.cpu.get(size))) for size in sizes]
+            rows.append(["  CPU", case.unit, *cpu, ""])
         if case.floor:
             ratios = [f"{case.floor[s]:.2f}" if s in case.floor else "" for s in sizes]
             rows.append(["  : floor", "times", *ratios, ""])
@@ -56,6 +61,10 @@ def as_json(cases: Sequence[Case]) -> list[dict[str, Any]]:
             "values": {
                 str(size): value._asdict() if isinstance(value, Sample) else value
                 for size, value in case.values.items()
+            },
+            "cpu": {
+                str(size): value._asdict() if isinstance(value, Sample) else value
+                for size, value in case.cpu.items()
             },
             "floor": {str(size): ratio for size, ratio in case.floor.items()},
             "growth": case.growth,
