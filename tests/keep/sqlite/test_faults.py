@@ -47,8 +47,8 @@ def whole(database: Path) -> None:
         assert (
             connection.execute("SELECT entries, payload_bytes, fading FROM partitions").fetchall()
             == connection.execute(
-                "SELECT count(*), sum(payload_bytes), sum(decay_rate > 0) FROM entries"
-                " GROUP BY partition ORDER BY partition"
+                "SELECT count(*), sum(payload_bytes), sum(decay_rate > 0)"
+                " FROM entries JOIN payloads USING (id) GROUP BY partition ORDER BY partition"
             ).fetchall()
         )
         for table, column in (

@@ -37,7 +37,6 @@ def entry_values(record: Record, partition: int) -> tuple[Any, ...]:
         record.parent_id,
         record.unresolved,
         record.consolidation_candidate,
-        record.payload_bytes,
         tags_text(record.tags),
     )
 

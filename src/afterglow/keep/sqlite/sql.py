@@ -31,7 +31,6 @@ _COLUMNS: Final = (
     "parent_id",
     "unresolved",
     "consolidation_candidate",
-    "payload_bytes",
     "tags",
 )
 
@@ -140,23 +139,27 @@ EXPORT_PAIRS: Final = (
 
 #: What a put must know of what is there.
 EXISTING: Final = (
-    "SELECT e.id, e.trace_id, e.payload_bytes, e.decay_rate, e.tags, e.kind, e.prune_tick,"
-    " e.parent_id FROM json_each(?) AS asked"
-    " CROSS JOIN entries AS e ON e.partition = ? AND e.trace_id = asked.value"
+    "SELECT e.id, e.trace_id, y.payload_bytes, e.decay_rate, e.tags, e.kind, e.prune_tick,"
+    " e.parent_id FROM json_each(?) AS asked CROSS JOIN entries AS e"
+    " ON e.partition = ? AND e.trace_id = asked.value CROSS JOIN payloads AS y ON y.id = e.id"
 )
 NEXT_ID: Final = "SELECT coalesce(max(id), 0) + 1 FROM entries"
-INSERT: Final = f"INSERT INTO entries (id, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * 23)})"
+INSERT: Final = f"INSERT INTO entries (id, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)})"
 UPDATE: Final = (
     f"UPDATE entries SET {', '.join(f'{name} = ?' for name in _COLUMNS[2:])} WHERE id = ?"
 )
-#: Indexed besides the id: most puts leave them alone, and an index that is not named costs nothing.
+#: Indexed besides the id: most puts leave them alone; an index that is not named costs nothing.
 INDEXED: Final = [_COLUMNS.index(name) for name in ("kind", "prune_tick", "parent_id")]
 NOT_INDEXED: Final = [i for i in range(2, len(_COLUMNS)) if i not in INDEXED]
 UPDATE_NOT_INDEXED: Final = (
     f"UPDATE entries SET {', '.join(f'{_COLUMNS[i]} = ?' for i in NOT_INDEXED)} WHERE id = ?"
 )
-INSERT_PAYLOAD: Final = "INSERT INTO payloads (id, payload, embedding) VALUES (?, ?, ?)"
-UPDATE_PAYLOAD: Final = "UPDATE payloads SET payload = ?, embedding = ? WHERE id = ?"
+INSERT_PAYLOAD: Final = (
+    "INSERT INTO payloads (id, payload_bytes, payload, embedding) VALUES (?, ?, ?, ?)"
+)
+UPDATE_PAYLOAD: Final = (
+    "UPDATE payloads SET payload_bytes = ?, payload = ?, embedding = ? WHERE id = ?"
+)
 INSERT_TAG: Final = "INSERT OR IGNORE INTO entry_tags (partition, tag, entry) VALUES (?, ?, ?)"
 DELETE_TAG: Final = "DELETE FROM entry_tags WHERE partition = ? AND tag = ? AND entry = ?"
 TOUCH: Final = (
@@ -177,24 +180,29 @@ DELETE_PAIRS_OF_A: Final = "DELETE FROM entry_pairs WHERE a = ?"
 DELETE_PAIRS_OF_B: Final = "DELETE FROM entry_pairs WHERE b = ?"
 ORPHAN: Final = "UPDATE entries SET parent_id = NULL WHERE partition = ? AND parent_id = ?"
 
-#: What a removal must know, in the order of Doomed in remove.py.
-_DOOMED: Final = "e.id, e.trace_id, e.payload_bytes, e.decay_rate, e.tags FROM"
+#: What a removal must know, in the order of Doomed in remove.py; the size is looked up for those
+#: alone that were chosen.
+_DOOMED: Final = (
+    "c.id, c.trace_id, y.payload_bytes, c.decay_rate, c.tags"
+    " FROM (SELECT e.id, e.trace_id, e.decay_rate, e.tags FROM"
+)
+_SIZED: Final = ") AS c CROSS JOIN payloads AS y ON y.id = c.id"
 DOOMED_BY_ID: Final = (
     f"SELECT {_DOOMED} json_each(?) AS asked CROSS JOIN entries AS e"
-    " ON e.partition = ? AND e.trace_id = asked.value"
+    f" ON e.partition = ? AND e.trace_id = asked.value{_SIZED}"
 )
 DUE: Final = (
     f"SELECT {_DOOMED} entries AS e WHERE e.partition = ? AND e.prune_tick <= ?"
-    " ORDER BY e.prune_tick LIMIT ?"
+    f" ORDER BY e.prune_tick LIMIT ?{_SIZED}"
 )
 IS_DUE: Final = "SELECT 1 FROM entries WHERE partition = ? AND prune_tick <= ? LIMIT 1"
 #: By Selection.by: parameters are the partition, the value (unless all), how many.
 DOOMED: Final = {
     "all": f"SELECT {_DOOMED} entries AS e INDEXED BY entries_by_trace"
-    " WHERE e.partition = ? LIMIT ?",
-    "kind": f"SELECT {_DOOMED} entries AS e WHERE e.partition = ? AND e.kind = ? LIMIT ?",
+    f" WHERE e.partition = ? LIMIT ?{_SIZED}",
+    "kind": f"SELECT {_DOOMED} entries AS e WHERE e.partition = ? AND e.kind = ? LIMIT ?{_SIZED}",
     "tag": f"SELECT {_DOOMED} entry_tags AS t CROSS JOIN entries AS e ON e.id = t.entry"
-    " WHERE t.partition = ? AND t.tag = ? LIMIT ?",
+    f" WHERE t.partition = ? AND t.tag = ? LIMIT ?{_SIZED}",
 }
 _EVICT: Final = (
     f"SELECT {_DOOMED} entries AS e WHERE e.partition = ? AND e.kind NOT IN"
@@ -202,10 +210,10 @@ _EVICT: Final = (
 )
 #: By policy.
 EVICT: Final = {
-    "lru": f"{_EVICT} e.last_reinforced, e.trace_id LIMIT ?",
-    "lowest_confidence": f"{_EVICT} e.confidence, e.last_reinforced, e.trace_id LIMIT ?",
+    "lru": f"{_EVICT} e.last_reinforced, e.trace_id LIMIT ?{_SIZED}",
+    "lowest_confidence": f"{_EVICT} e.confidence, e.last_reinforced, e.trace_id LIMIT ?{_SIZED}",
     "soonest": f"{_EVICT} e.prune_tick IS NULL, e.prune_tick, e.last_reinforced, e.trace_id"
-    " LIMIT ?",
+    f" LIMIT ?{_SIZED}",
 }
 TIER: Final = (
     "SELECT count(*) FROM entries WHERE partition = ? AND last_reinforced > ?"

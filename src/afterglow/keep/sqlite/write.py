@@ -61,11 +61,12 @@ def _replace(
             entries.append((*[values[i] for i in sql.NOT_INDEXED], before.id))
         else:
             whole.append((*values[2:], before.id))
-        payloads.append((record.payload, record.embedding, before.id))
+        size = record.payload_bytes
+        payloads.append((size, record.payload, record.embedding, before.id))
         if before.tags != values[-1]:
             retagged.append((before, record))
         deltas.add(-1, before.payload_bytes, before.decay_rate)
-        deltas.add(1, values[-2], record.decay_rate)
+        deltas.add(1, size, record.decay_rate)
     if entries:
         deltas.rows += connection.executemany(sql.UPDATE_NOT_INDEXED, entries).rowcount
     if whole:
@@ -86,8 +87,9 @@ def insert(
     for number, record in enumerate(records, first):
         values = entry_values(record, partition)
         entries.append((number, *values))
-        payloads.append((number, record.payload, record.embedding))
-        deltas.add(1, values[-2], record.decay_rate)
+        size = record.payload_bytes
+        payloads.append((number, size, record.payload, record.embedding))
+        deltas.add(1, size, record.decay_rate)
     deltas.rows += connection.executemany(sql.INSERT, entries).rowcount
     deltas.rows += connection.executemany(sql.INSERT_PAYLOAD, payloads).rowcount
     _insert_tags(connection, partition, list(enumerate(records, first)), deltas)

@@ -40,7 +40,6 @@ CREATE TABLE entries (
     parent_id     TEXT,                         -- trace_id of another entry
     unresolved    INTEGER NOT NULL,             -- 0 or 1
     consolidation_candidate INTEGER NOT NULL,   -- 0 or 1
-    payload_bytes INTEGER NOT NULL,
     tags          TEXT    NOT NULL              -- JSON array
 );
 
@@ -51,9 +50,11 @@ CREATE INDEX entries_by_prune_tick ON entries (partition, prune_tick)
     WHERE prune_tick IS NOT NULL;
 CREATE INDEX entries_by_parent ON entries (partition, parent_id) WHERE parent_id IS NOT NULL;
 
--- Apart from their entries, so that a look at all strengths does not read all payloads.
+-- Apart from their entries, so that a look at all strengths does not read all payloads. The size
+-- is here, so that new content with the old tags changes no row of entries.
 CREATE TABLE payloads (
     id            INTEGER PRIMARY KEY REFERENCES entries (id),
+    payload_bytes INTEGER NOT NULL,
     payload       NOT NULL,                     -- TEXT: JSON; BLOB: bytes as they were given
     embedding     BLOB                          -- doubles, little-endian
 );
