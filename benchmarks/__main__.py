@@ -1,7 +1,7 @@
 """`python -m benchmarks`: run the cases, print the table, keep the result if asked.
 
 --quick         few and short repetitions: shows that the harness works, not what things cost
---only NAME     one case (caller, cpu, gap, calls, journal, kill); may be repeated
+--only NAME     one case (caller, cpu, gap, calls, journal, retention, kill); may be repeated
 --only keep     the trace store, which has sizes and options of its own: python -m benchmarks.keep
 --save          write benchmarks/results/<date>-<commit>-py<version>.{md,json}
 """
@@ -18,7 +18,7 @@ from benchmarks import machine
 from benchmarks.scale import FULL, QUICK
 from benchmarks.table import Row, as_json, checks, table
 
-CASES = ("caller", "cpu", "gap", "calls", "journal", "kill")
+CASES = ("caller", "cpu", "gap", "calls", "journal", "retention", "kill")
 #: Not for `--only` alone: what compares other things has a table of its own.
 KEEP = "keep"
 COLUMNS = ["control", "floor", "afterglow", "otel", "otel-file", "ferret"]

@@ -38,7 +38,7 @@ __all__ = [
 _ROW_BYTES: Final = 220
 _EXTRA_BYTES: Final = 150
 #: And what a trace's own row and its entry take.
-TRACE_BYTES: Final = 900
+TRACE_BYTES: Final = 600
 
 #: The past of a name counts half when it has so many traces, so that what is usual may change.
 _LONG_HISTORY: Final = 20_000
