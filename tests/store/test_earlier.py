@@ -83,11 +83,14 @@ def test_runs_of_which_nothing_is_left_become_one(database: Path, make_writer: M
 def test_a_run_that_may_go_on_stays(database: Path, make_writer: MakeWriter) -> None:
     living = make_writer(run_id="living", pid=NO_PID)
     living.write(row(5, trace=5), still_open=[row(6, end=None, name="open", trace=6)])
+    idle = make_writer(run_id="idle", pid=NO_PID + 99)
+    idle.write(row(7, trace=7))
+    idle.rotate()  # its first journal goes; the process lives
     jobs(database, make_writer, 1, 3)
     forget_all(database)
     while merge(database, 1):
         pass
-    assert sorted(runs(database)) == [EARLIER, "living"]
+    assert sorted(runs(database)) == [EARLIER, "idle", "living"]
     living.write(row(6, trace=6), still_open=[])
     fold(database)
     assert runs(database)["living"] == (2, 0)

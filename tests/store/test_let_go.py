@@ -113,3 +113,19 @@ def test_children_that_overlap_are_not_counted_twice(database: Path, writer: Jou
                  still_open=[])  # fmt: skip
     fold(database)
     assert [s.self_ns for s in figures(database) if s.name == "main"] == [50]
+
+
+def test_a_child_that_ends_after_its_parent_is_found_without_it(
+    database: Path, writer: JournalWriter
+) -> None:
+    main = [row(MAIN, end=None, name="main", trace=MAIN)]
+    writer.write(row(2, MAIN, 0, 10, name="request", trace=MAIN), still_open=main)
+    writer.write(row(3, 2, 5, 20, name="task", trace=MAIN), row(4, 3, 6, 7, trace=MAIN))
+    fold(database)
+    look(database)
+    before = figures(database)
+    assert let_go(database, 1) == 1
+    with Database(database) as opened:
+        found = [span.name for span in opened.spans(trace_id=hexadecimal(MAIN))]
+    assert sorted(found) == ["main", "task", "work"]
+    assert figures(database) == before

@@ -10,7 +10,13 @@ from afterglow.model.flat import Extra
 from afterglow.store import summaries
 from afterglow.store.fold import fold
 from afterglow.store.schema import initialise
-from afterglow.store.summaries import histories, summarise
+from afterglow.store.summaries import (
+    changed_traces,
+    histories,
+    mark_entered,
+    set_pinned,
+    summarise,
+)
 from tests.store.conftest import NO_PID, OFFSET_NS, JournalWriter, row
 from tests.store.looking import forget, hexadecimal, look, writing
 
@@ -142,3 +148,20 @@ def test_names_are_bounded(
     assert sorted(usual(database, *(f"user {n}" for n in range(21)))) == sorted(
         f"user {n}" for n in range(12, 21)
     )
+
+
+def test_a_trace_that_changed_while_its_entry_was_made_is_entered_again(
+    database: Path, writer: JournalWriter
+) -> None:
+    """Two look at once: the one that was slower wrote its entry over the other's."""
+    writer.write(row(1))
+    fold(database)
+    with writing(database) as connection:
+        summarise(connection, 100)
+        (seen,) = changed_traces(connection, 10)
+        set_pinned(connection, seen.trace_id, True)
+        (now,) = changed_traces(connection, 10)
+        mark_entered(connection, [(now, "pinned", "")])
+        assert changed_traces(connection, 10) == []
+        mark_entered(connection, [(seen, "normal", "")])
+        assert changed_traces(connection, 10) == [now]
