@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from afterglow.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from afterglow import logs as logs
     from afterglow.errors import AfterglowError as AfterglowError
     from afterglow.keep.entry import Entry as Entry
     from afterglow.keep.error_recorder import ErrorRecorder as ErrorRecorder
@@ -46,6 +47,7 @@ __all__ = [
     "Tracer",
     "__version__",
     "last_decay_cycle",
+    "logs",
     "open",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "Span": ("afterglow.record.span", "Span"),
     "TraceStore": ("afterglow.keeping", "TraceStore"),
     "Tracer": ("afterglow.wiring", "Tracer"),
+    "logs": ("afterglow.logs", ""),
     "last_decay_cycle": ("afterglow.keeping", "last_decay_cycle"),
     "open": ("afterglow.wiring", "open_database"),
 }
@@ -74,7 +77,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     import importlib
 
-    value = getattr(importlib.import_module(module), attribute)
+    home = importlib.import_module(module)
+    value = getattr(home, attribute) if attribute else home
     globals()[name] = value
     return value
 

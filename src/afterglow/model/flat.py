@@ -82,6 +82,8 @@ class RecordedException(msgspec.Struct, frozen=True):
     message: str
     frames: tuple[FrameSummary, ...] = ()
     escaped: bool = True
+    #: What else was said of it, clean.
+    attributes: Attributes = {}
 
 
 class FlatLink(msgspec.Struct, frozen=True):
@@ -193,4 +195,4 @@ def exception_attributes(exception: RecordedException, stacktrace: str) -> Attri
         attributes["exception.stacktrace"] = stacktrace
     if exception.escaped:
         attributes["exception.escaped"] = True
-    return attributes
+    return attributes | exception.attributes

@@ -7,6 +7,7 @@ from types import TracebackType
 from afterglow.clock import monotonic_ns
 from afterglow.model.clean import safe_str
 from afterglow.model.flat import FrameSummary, RecordedException
+from afterglow.model.span import Attributes
 
 __all__ = ["captured", "type_name"]
 
@@ -19,14 +20,17 @@ def type_name(kind: type[BaseException]) -> str:
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
-def captured(exception: BaseException, *, escaped: bool) -> RecordedException:
-    """What to remember of an exception; never raises."""
+def captured(
+    exception: BaseException, *, escaped: bool, attributes: Attributes | None = None
+) -> RecordedException:
+    """What to remember of an exception, beside clean attributes; never raises."""
     return RecordedException(
         monotonic_ns(),
         type_name(type(exception)),
         safe_str(exception),
         _frames(exception.__traceback__),
         escaped,
+        attributes or {},
     )
 
 

@@ -114,6 +114,18 @@ class Span:
                 core.changed("events_dropped", 1)
         return self
 
+    def record_exception(self, exception: BaseException, **attributes: Any) -> Self:
+        """An exception that was dealt with: an `exception` event; the status stays as it is."""
+        extra = self._extra()
+        if extra is not None:
+            core = self.core
+            clean, _ = clean_attributes(
+                attributes, core.changed, max_attributes=core.config.max_attributes
+            )
+            extra.exceptions.append(captured(exception, escaped=False, attributes=clean))
+            del extra.exceptions[: -core.config.max_events or None]
+        return self
+
     def link(self, other: Span | str, **attributes: Any) -> Self:
         """Point to another span, or to a traceparent header; an invalid one is ignored."""
         header = other if isinstance(other, str) else other.traceparent
