@@ -22,6 +22,7 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypedDict
 
 from afterglow.clock import Clock, SystemClock
@@ -363,10 +364,30 @@ def _hook_forks() -> None:
     if not _hooked:
         _hooked = True
         os.register_at_fork(
-            before=lambda: _each(ErrorRecorder.before_fork),
+            before=_before_fork,
             after_in_parent=lambda: _each(ErrorRecorder.after_fork_in_parent),
             after_in_child=lambda: _each(ErrorRecorder.after_fork_in_child),
         )
+
+
+def _before_fork() -> None:
+    before, threads = _system_threads(), threading.active_count()
+    _each(ErrorRecorder.before_fork)
+    if threading.active_count() < threads:
+        # A joined thread is still the system's for a moment: Python (from 3.12 on) would see it,
+        # and warn of forking beside threads. A hundred turns are a millisecond.
+        for _ in range(100):
+            if _system_threads() < before:
+                break
+            os.sched_yield()
+
+
+def _system_threads() -> int:
+    """How many threads the system sees in this process; 0 where it does not say."""
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    except OSError:
+        return 0
 
 
 def _each(do: Callable[[ErrorRecorder], None]) -> None:
