@@ -77,6 +77,8 @@ def _follow(database: str | None, quota: dict[str, Any], *, as_json: bool) -> No
     # The pass in hand is finished: each of its transactions is short.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    if not as_json:
+        keeping.say_beginning(path, config)
     Follower(
         path,
         config,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -21,7 +22,7 @@ from afterglow.ui.units import clock_time, count, duration, percent, plural, siz
 if TYPE_CHECKING:
     from afterglow.keep.retention import Retention
 
-__all__ = ["say_pass", "show", "stand"]
+__all__ = ["say_beginning", "say_pass", "show", "stand"]
 
 _STYLES: Final = {"pinned": "bold", "error": styles.BAD, "slow": styles.WARM, "open": styles.GOOD}
 _LEAST_NAME: Final = 12
@@ -54,6 +55,14 @@ def show(result: Pass, found: Standing, *, dry_run: bool, as_json: bool) -> None
     _print_traces(screen, "goes next", found.next_to_go, now_ns)
     screen.line()
     _print_forgotten(screen, found)
+
+
+def say_beginning(path: Path, config: RetentionConfig) -> None:
+    """The first line of `--follow`: without it, an idle file would look like a hang."""
+    every = duration(config.keep_interval_s * 1e9)
+    most = f"{size(config.keep_max_bytes)}, {plural(config.keep_max_traces, 'trace')}"
+    sys.stdout.write(f"following {path}: a pass every {every}, at most {most}; Ctrl-C ends it\n")
+    sys.stdout.flush()
 
 
 def say_pass(result: Pass, config: RetentionConfig, *, as_json: bool) -> None:
