@@ -186,3 +186,35 @@ def test_a_rollout_there_and_back_under_load(plant: Plant) -> None:
         plant.until(lambda phase=expected: plant.phases().get(follower.pid) == (phase,))  # type: ignore[misc]
         plant.until_more(2)
     plant.finish()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_walk_through_the_phases_with_workers_that_sleep_through_steps(
+    plant: Plant, seed: int
+) -> None:
+    """A worker that is stopped in the middle of a batch wakes up two phases later."""
+    chance = random.Random(seed)
+    plant.seed = seed
+    plant.supervisor.start()
+    for number in range(2):
+        plant.start_worker(number)
+    phase = 3
+    for round_number in range(10):
+        plant.until_more(2)
+        sleeper = chance.choice(plant.workers) if round_number % 3 == 0 else None
+        if sleeper is not None:
+            os.kill(sleeper.pid, signal.SIGSTOP)
+            plant.until(lambda pid=sleeper.pid: pid not in plant.phases())  # type: ignore[misc]
+        for _ in range(2):
+            steps = [1] * (phase < 3) + [-1] * (phase > 0)
+            step = chance.choice(steps)
+            phase += step
+            assert plant.step("advance" if step > 0 else "back") == phase
+            if chance.random() < 0.3:
+                victim = chance.choice(plant.supervisor.status())
+                if victim.pid is not None:
+                    os.kill(victim.pid, signal.SIGKILL)
+        if sleeper is not None:
+            os.kill(sleeper.pid, signal.SIGCONT)
+    plant.finish()
