@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from afterglow.assembly import Part, Piece, Plan, SegmentPlan
 from afterglow.buffer.codec import INLINE, Stored, encode_left, encode_record
+from afterglow.buffer.kept_trees import KeptTree
 from afterglow.buffer.layouts import ChunkReader
 from afterglow.model.segment import Fence, SegmentPart
 
@@ -65,6 +66,8 @@ class Lease:
     lost_duplicates: int = 0
     lost_expired: int = 0
     acknowledged: set[int] = field(default_factory=set)
+    #: The tree that the plan came out of.
+    kept: KeptTree | None = None
     index_of: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -72,6 +75,16 @@ class Lease:
     def is_new(self) -> bool:
         """Whether nobody had it sealed before."""
         return self.fence.token == self.fence.generation
+
+    @property
+    def lost(self) -> int:
+        """Spans of chunks that are not there any more."""
+        return self.lost_duplicates + self.lost_expired
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it stays as it is: nothing is due, and repeats can wait for what they repeat."""
+        return not self.plan.segments and not self.lost and self.plan.left > 0
 
     @property
     def total(self) -> int:
@@ -92,9 +105,8 @@ class Lease:
         """How to settle it, from the plan."""
         plan = self.plan
         duplicates = sum(len(piece.positions) for piece in plan.duplicates)
-        lost = self.lost_duplicates + self.lost_expired
         next_us = None if plan.next_due_ns is None else plan.next_due_ns // 1_000
-        if not plan.segments and not duplicates and not lost:
+        if self.is_idle:
             return Settlement(0, 0, 0, next_us, b"", (), ())
         back, gone = self._left() if plan.left else ([], self.stored)
         staying = {stored.chunk for _, stored in back}

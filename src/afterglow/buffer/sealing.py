@@ -7,6 +7,7 @@ takes it over reads the same and decides the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from secrets import randbits
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ from afterglow.buffer.codec import (
     parse_reference,
 )
 from afterglow.buffer.dictionaries import Dictionaries
+from afterglow.buffer.kept_trees import FIRST_BYTES, KeptTree, KeptTrees
 from afterglow.buffer.keys import Keys, trace_of
 from afterglow.buffer.layouts import ChunkReader
 from afterglow.buffer.leases import Lease
@@ -60,7 +62,10 @@ class Prepared(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """What a seal call answered for one trace; entries [0, known + len(entries)) are read."""
+    """What a seal call answered for one trace. `entries` are those from `known` on, not all.
+
+    `kept` is a tree of the entries before.
+    """
 
     due: Due
     fence: Fence
@@ -69,11 +74,13 @@ class Sealed(NamedTuple):
     acknowledged: set[int]
     settlement: Any
     roots: bytes | None
+    known: int
     entries: list[bytes]
+    kept: KeptTree | None
 
 
 class Sealer:
-    """Seals traces and makes leases of them; keeps nothing between two calls."""
+    """Seals traces and makes leases of them; safe in many threads."""
 
     def __init__(
         self,
@@ -92,6 +99,7 @@ class Sealer:
         self._replicas = replicas
         self._slots = [slot_of(key) for key in keys.queue]
         self._ttl_s = max(round(config.ttl_s), 1)
+        self._kept = KeptTrees()
         self._tombstone_ns = round(config.tombstone_s * 1e9)
 
     def look(self, buckets: Sequence[int], now_us: int, limit: int) -> list[Due]:
@@ -117,36 +125,57 @@ class Sealer:
         calls = list(_calls(due))
         lease_us = (now_ns + round(self._config.lease_s * 1e9)) // 1_000
         tokens = [randbits(_TOKEN_BITS) for _ in calls]
+        kept = [[self._kept.take(one.name) for one in call] for call in calls]
         answers = self._run(
             (
-                self._seal_call(call, now_ns, owner, token, lease_us)
-                for call, token in zip(calls, tokens, strict=True)
+                self._seal_call(call, trees, now_ns, owner, token, lease_us)
+                for call, trees, token in zip(calls, kept, tokens, strict=True)
             ),
             self._replicas,
         )
-        sealed = []
-        for call, token, answer in zip(calls, tokens, answers, strict=True):
-            for one, found in zip(call, answer, strict=True):
-                if found is not None:
-                    sealed.append(_sealed(one, owner, token, found))
-        return sealed
+        return [
+            _sealed(one, tree, owner, token, found)
+            for call, trees, token, answer in zip(calls, kept, tokens, answers, strict=True)
+            for one, tree, found in zip(call, trees, answer, strict=True)
+            if found is not None
+        ]
 
     def _seal_call(
-        self, call: Sequence[Due], now_ns: int, owner: str, token: int, lease_us: int
+        self,
+        call: Sequence[Due],
+        kept: Sequence[KeptTree | None],
+        now_ns: int,
+        owner: str,
+        token: int,
+        lease_us: int,
     ) -> Command:
         bucket = call[0].bucket
         keys = self._keys
         names = [keys.queue[bucket], keys.owners[bucket], keys.counts[bucket], keys.books[bucket]]
         entries = _ENTRIES if len(call) > 1 or call[0].n_spans <= _CALL_SPANS else _PAGE_ENTRIES
         words: list[Any] = [now_ns // 1_000, now_ns, owner, token, lease_us, self._ttl_s, entries]
-        for due in call:
+        for due, tree in zip(call, kept, strict=True):
             names += (keys.members[bucket] + due.name, keys.roots[bucket] + due.name)
-            words += (due.name, 0, b"")
+            words += (due.name, len(tree.tree.entries), tree.first) if tree else (due.name, 0, b"")
         return evalsha(self._slots[bucket], "seal", names, words)
 
     def lease(self, sealed: Sequence[Sealed], reader: ChunkReader, whole: bool) -> list[Lease]:
         """Read what is sealed, and plan it. `whole`: payloads too, not edges alone."""
-        stored = [[parse(member) for member in self._members(one)] for one in sealed]
+        sealed = [
+            one
+            if one.kept or not one.known
+            else one._replace(known=0, entries=self._members(one, 0, one.known) + one.entries)
+            for one in sealed
+        ]
+        stored = [
+            [
+                parse(member)
+                for member in chain(
+                    one.entries, self._members(one, one.known + len(one.entries), one.n_sealed)
+                )
+            ]
+            for one in sealed
+        ]
         self.read_chunks(
             [
                 (one.due.name, entries, at)
@@ -161,6 +190,11 @@ class Sealer:
         return [
             self._planned(one, entries, reader) for one, entries in zip(sealed, stored, strict=True)
         ]
+
+    def keep(self, lease: Lease) -> None:
+        """Nothing of a lease is due, and it was given up: its tree may serve the next look."""
+        if lease.kept is not None and not lease.lost and lease.plan.left:
+            self._kept.keep(lease.name, lease.kept)
 
     def _read_dictionaries(self, sealed: Sequence[Sealed], stored: Sequence[list[Stored]]) -> None:
         """Know every dictionary that is needed; what cannot be read without is as good as gone."""
@@ -181,14 +215,17 @@ class Sealer:
 
     def _planned(self, sealed: Sealed, stored: list[Stored], reader: ChunkReader) -> Lease:
         project, trace_id = trace_of(sealed.due.name)
-        records = self._records(sealed)
+        kept = sealed.kept
         remembered: dict[int, int] = {}
         known: set[bytes] = set()
-        for record in records:
+        until_ns = 1 << 100
+        for record in self._records(sealed):
             if record.generation == sealed.fence.generation:
                 continue
             known |= record.chunks
-            if record.span_ids and record.time_ns + self._tombstone_ns > sealed.sealed_ns:
+            record_until_ns = record.time_ns + self._tombstone_ns
+            if kept is None and record.span_ids and record_until_ns > sealed.sealed_ns:
+                until_ns = min(until_ns, record_until_ns)
                 remember(remembered, record.root_span_id, record.root_span_id + record.span_ids)
         lost = {True: 0, False: 0}
         entries = []
@@ -199,22 +236,41 @@ class Sealer:
                 entry = _nothing(one)
                 stored[number] = one._replace(entry=entry)
             entries.append(entry)
-        tree = Tree(project, trace_id, self._config, remembered)
-        tree.extend(entries)
-        return Lease(
+        if kept is None:
+            first = stored[0].raw[:FIRST_BYTES] if stored else b""
+            tree = Tree(project, trace_id, self._config, remembered)
+            kept = KeptTree(first, sealed.roots, until_ns, tree, [])
+        kept.tree.extend(entries)
+        plan = kept.tree.plan(sealed.sealed_ns)
+        kept = kept._replace(duplicates=kept.duplicates + plan.duplicates)
+        plan = plan._replace(duplicates=kept.duplicates)
+        lease = Lease(
             sealed.due.bucket, sealed.due.name, project, trace_id, sealed.fence, sealed.n_sealed,
-            sealed.sealed_ns, reader, stored, tree.plan(sealed.sealed_ns), lost[True], lost[False],
-            sealed.acknowledged,
+            sealed.sealed_ns, reader, stored, plan, lost[True], lost[False], sealed.acknowledged,
+            kept,
         )  # fmt: skip
+        if sealed.known and not lease.is_idle:
+            lease.stored = self._before(sealed, kept.tree) + stored
+        return lease
 
-    def _members(self, sealed: Sealed) -> list[bytes]:
-        """All sealed entries: those that came with the seal, and the pages behind them."""
-        members = sealed.entries
+    def _before(self, sealed: Sealed, tree: Tree) -> list[Stored]:
+        """The entries that a kept tree stood for, read again because something of them goes out."""
+        members = self._members(sealed, 0, sealed.known)
+        before = [
+            parse(member)._replace(entry=entry)
+            for member, entry in zip(members, tree.entries, strict=False)
+        ]
+        self._read_dictionaries([sealed], [before])
+        return before
+
+    def _members(self, sealed: Sealed, begin: int, end: int) -> list[bytes]:
+        """Some of the sealed entries, by pages."""
+        members: list[bytes] = []
         key = self._keys.members[sealed.due.bucket] + sealed.due.name
-        begins = range(len(members), sealed.n_sealed, _PAGE_ENTRIES)
+        begins = range(begin, end, _PAGE_ENTRIES)
         for at in range(0, len(begins), _PAGE_COMMANDS):
             pages = self._run(
-                command(key, b"LRANGE", key, begin, min(begin + _PAGE_ENTRIES, sealed.n_sealed) - 1)
+                command(key, b"LRANGE", key, begin, min(begin + _PAGE_ENTRIES, end) - 1)
                 for begin in begins[at : at + _PAGE_COMMANDS]
             )
             for page in pages:
@@ -295,8 +351,15 @@ def _calls(due: Iterable[Due]) -> Iterable[list[Due]]:
         yield call
 
 
-def _sealed(due: Due, owner: str, token: int, found: list[Any]) -> Sealed:
-    generation, n_sealed, sealed_ns, acknowledged, settlement, roots, _, entries = found
+def _sealed(due: Due, kept: KeptTree | None, owner: str, token: int, found: list[Any]) -> Sealed:
+    generation, n_sealed, sealed_ns, acknowledged, settlement, roots, known, entries = found
+    fits = (
+        kept is not None
+        and known > 0
+        and int(generation) == token
+        and kept.roots == (roots or None)
+        and int(sealed_ns) < kept.until_ns
+    )
     return Sealed(
         due,
         Fence(owner, token, int(generation)),
@@ -305,7 +368,9 @@ def _sealed(due: Due, owner: str, token: int, found: list[Any]) -> Sealed:
         {int(index) for index in acknowledged.split(b",") if index},
         settlement,
         roots or None,
+        known,
         entries,
+        kept if fits else None,
     )
 
 

@@ -91,6 +91,8 @@ class Taker:
                         page_bytes += one.part.payload_bytes
                 if idle:
                     self._settler.settle(idle)
+                    for lease in idle:
+                        self._sealer.keep(lease)
                 # What was sealed by nobody before may grow until its turn comes.
                 self._settler.unseal([one for one in surplus if one.is_new])
                 self._settler.release([one for one in surplus if not one.is_new])
