@@ -122,10 +122,13 @@ def supervised(
     flush: FlushConfig,
     sinks: Callable[[int], SegmentSink],
     report: Callable[[str], None] = to_stderr,
+    *,
+    host: str | None = None,
 ) -> Iterator[Supervisor]:
     """A supervisor of this host's flushers, not started; whoever starts it stops it.
 
-    Raises what `open_buffer` does, before any process is started.
+    `host` is what the others know it by; its name and this process if left out. Raises what
+    `open_buffer` does, before any process is started.
     """
     from afterglow.buffer.shard_leases import ShardLeases
 
@@ -135,7 +138,7 @@ def supervised(
             config=flush,
             leases=ShardLeases(
                 nodes,
-                host=f"{socket.gethostname()}:{os.getpid()}",
+                host=host or f"{socket.gethostname()}:{os.getpid()}",
                 key_prefix=config.key_prefix,
                 shards=config.shards,
                 lease_s=flush.shard_lease_s,

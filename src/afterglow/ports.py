@@ -160,7 +160,8 @@ class SegmentSink(Protocol):
     be given the same message ids again and keeps one of each, or says in its docstring that it
     does not. It raises SinkUnavailableError where the same page may succeed later (the flusher
     waits and tries again), and SinkError where it never will (the flusher counts the spans as
-    dropped, `sink_refused`). A page that `write` raised for may be half there.
+    dropped, `sink_refused`). Any other exception ends the flusher: nothing is lost by that, and the
+    supervisor starts another. A page that `write` raised for may be half there.
 
     `close` releases what the sink holds, and may be called twice.
     """

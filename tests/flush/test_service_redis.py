@@ -188,6 +188,40 @@ def test_a_rollout_there_and_back_under_load(plant: Plant) -> None:
     plant.finish()
 
 
+def test_two_hosts_share_the_shards_and_one_takes_over_from_the_other(
+    redis_url: str, tmp_path: Path
+) -> None:
+    config = config_of(redis_url)
+    sinks = FileSinks(str(tmp_path / "segments.jsonl"))
+    flush = FlushConfig(flushers=1, idle_s=0.05, shard_lease_s=1.0)
+
+    def shares(*hosts: Supervisor) -> list[int]:
+        return [len(host.status()[0].shards) for host in hosts]
+
+    def until(wanted: list[int], *hosts: Supervisor) -> None:
+        end = time.monotonic() + 60
+        while shares(*hosts) != wanted:
+            assert time.monotonic() < end, shares(*hosts)
+            for host in hosts:
+                host.step(round_s=0.05)
+
+    with (
+        supervised(config, flush, sinks, host="a") as a,
+        supervised(config, flush, sinks, host="b") as b,
+    ):
+        try:
+            a.start()
+            until([16], a)
+            b.start()
+            until([8, 8], a, b)
+            assert a.status()[0].shards.isdisjoint(b.status()[0].shards)
+            a.stop()
+            until([16], b)
+        finally:
+            b.stop()
+            a.stop()
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_walk_through_the_phases_with_workers_that_sleep_through_steps(

@@ -106,6 +106,17 @@ def test_drain_with_longer_timeouts_than_its_own_settings(
     assert document(child("buffer", "drain", "--to", "a.jsonl", "--json"))["spans"] == 6
 
 
+def test_drain_says_what_is_held_still(
+    child: Child, buffer: RedisBuffer, redis_single: SingleRedis
+) -> None:
+    fill(buffer, 1)
+    for bucket in range(64):  # as what others have, it is not to be had
+        redis_single.client.delete(f"span-buf:q:{{b{bucket}}}")
+    result = child("buffer", "drain", "--to", "a.jsonl")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "3 spans are held still" in result.stdout
+
+
 def test_drain_leaves_what_it_cannot_write(
     child: Child, buffer: RedisBuffer, tmp_path: Path
 ) -> None:

@@ -31,8 +31,9 @@ __all__ = [
     "literal",
 ]
 
-_LISTS: Final = 16
-_ENTRIES: Final = 64
+#: One look at so many lists, and so many entries of each: a few MB at most, a few ms.
+_LISTS: Final = 8
+_ENTRIES: Final = 32
 
 
 class ShardStats(msgspec.Struct, frozen=True, kw_only=True):
