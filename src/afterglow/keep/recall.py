@@ -14,7 +14,7 @@ from afterglow.keep.decay import score
 from afterglow.keep.entry import Entry
 
 if TYPE_CHECKING:
-    from afterglow.keeping import TraceStore
+    from afterglow.keep.store import TraceStore
 
 __all__ = ["best", "entry_text", "matching", "recall", "resolved"]
 
