@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -89,7 +89,15 @@ def recall(
     return answer
 
 
-def resolved(store: TraceStore, beginning: str) -> Entry:
+class Searchable(Protocol):
+    """What `resolved` needs of a store."""
+
+    def get(self, trace_id: str) -> Entry | None: ...
+
+    def each(self) -> Iterator[Entry]: ...
+
+
+def resolved(store: Searchable, beginning: str) -> Entry:
     """The entry of this id, or the only one whose id begins so (4 characters or more).
 
     Raises NotFoundError.
