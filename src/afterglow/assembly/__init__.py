@@ -26,6 +26,7 @@ from afterglow.assembly.entry import (
 )
 from afterglow.assembly.parts import Part, Piece, SegmentPlan, ids_of_pieces, part_message_id
 from afterglow.assembly.tree import Plan, Tree, plan
+from afterglow.assembly.whole import plan_whole
 
 __all__ = [
     "NO_SPAN",
@@ -41,6 +42,7 @@ __all__ = [
     "keys_of",
     "part_message_id",
     "plan",
+    "plan_whole",
     "remember",
     "subsegments",
 ]

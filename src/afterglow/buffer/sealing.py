@@ -11,7 +11,7 @@ from itertools import chain
 from secrets import randbits
 from typing import Any, Final, NamedTuple
 
-from afterglow.assembly import Entry, Tree, remember
+from afterglow.assembly import Entry, Tree, plan_whole, remember
 from afterglow.buffer.codec import (
     INLINE,
     Record,
@@ -236,6 +236,14 @@ class Sealer:
                 entry = _nothing(one)
                 stored[number] = one._replace(entry=entry)
             entries.append(entry)
+        if kept is None and not remembered and not lost[True] + lost[False]:
+            whole = plan_whole((project, trace_id), entries, sealed.sealed_ns, self._config)
+            if whole is not None:
+                return Lease(
+                    sealed.due.bucket, sealed.due.name, project, trace_id, sealed.fence,
+                    sealed.n_sealed, sealed.sealed_ns, reader, stored, whole,
+                    acknowledged=sealed.acknowledged,
+                )  # fmt: skip
         if kept is None:
             first = stored[0].raw[:FIRST_BYTES] if stored else b""
             tree = Tree(project, trace_id, self._config, remembered)
