@@ -159,13 +159,14 @@ def test_check_finds_books_that_do_not_balance(nodes: Nodes, buffer: RedisBuffer
     assert kinds(nodes) == {"books that do not balance"}
 
 
-def test_check_finds_old_payloads_of_nobody(
-    nodes: Nodes, buffer: RedisBuffer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_finds_old_payloads_of_nobody(nodes: Nodes, buffer: RedisBuffer) -> None:
     buffer.add(spans_of(1), NOW_NS)
-    for tag in (f"p:{99:032x}:aa", f"p:{99:032x}"):
-        nodes.client.set(f"span-buf:s:{{{tag}}}:aa", "1", ex=100)
+    ttl_s = 2 * round(CONFIG.ttl_s)
+    keys = [f"span-buf:s:{{{tag}}}:aa" for tag in (f"p:{99:032x}:aa", f"p:{99:032x}")]
+    for key in keys:
+        nodes.client.set(key, "1", ex=ttl_s)
     assert kinds(nodes) == set()  # a batch that is just being added looks the same
-    monkeypatch.setattr("afterglow.buffer.check._YOUNG_S", 0)
+    for key in keys:
+        nodes.client.expire(key, ttl_s - 60)
     (problem,) = check(nodes, CONFIG, NOW_NS)
     assert (problem.kind, problem.count) == ("payloads that nothing refers to", 2)

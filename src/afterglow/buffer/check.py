@@ -17,7 +17,7 @@ from afterglow.config import BufferConfig
 
 __all__ = ["Problem", "check"]
 
-#: A payload that nothing refers to is looked at once it has been untouched for so long.
+#: A payload is written before what refers to it: it is looked at once it is so old.
 _YOUNG_S: Final = 60
 _LATE_S: Final = 60.0
 _EXAMPLES: Final = 3
@@ -64,6 +64,7 @@ class _Keys:
         self.keys = Keys(config.key_prefix)
         self._start = self.keys.prefix + b":"
         self._control = ControlKeys(config.key_prefix).prefix.encode()
+        self._chunk_ttl_s = 2 * round(config.ttl_s)
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
 
@@ -86,32 +87,22 @@ class _Keys:
         for key, ttl in zip(some, ttls, strict=True):
             kind = key[len(self._start) :].partition(b":")[0]
             if kind == b"s":
-                chunks.append(key)
+                if ttl <= self._chunk_ttl_s - _YOUNG_S:
+                    chunks.append(key)
             elif kind not in _KINDS and kind != b"ctl":
                 self._note(_NO_OWNER, key)
             if ttl == -1 and kind != b"ctl":
                 self._note(_NO_TTL, key)
-        self._orphans(client, chunks)
+        self._orphans(chunks)
 
-    def _orphans(self, client: Any, chunks: list[bytes]) -> None:
+    def _orphans(self, chunks: list[bytes]) -> None:
         """Payloads of traces of which nothing is in the index."""
-        if not chunks:
-            return
-        with client.pipeline(transaction=False) as pipeline:
-            for key in chunks:
-                pipeline.object("IDLETIME", key)
-            idle = pipeline.execute(raise_on_error=False)
-        old = [
-            key
-            for key, idle_s in zip(chunks, idle, strict=True)
-            if isinstance(idle_s, int) and idle_s >= _YOUNG_S
-        ]
-        lists = [self._list_of(key) for key in old]
+        lists = [self._list_of(key) for key in chunks]
         with self._nodes.client.pipeline(transaction=False) as pipeline:
             for name in lists:
                 pipeline.exists(name)
             there = pipeline.execute() if lists else []
-        for key, is_there in zip(old, there, strict=True):
+        for key, is_there in zip(chunks, there, strict=True):
             if not is_there:
                 self._note(_ORPHANS, key)
 
