@@ -43,6 +43,7 @@ __all__ = [
     "RemoteId",
     "Where",
     "spans_of",
+    "spread",
     "widen",
 ]
 
@@ -131,10 +132,15 @@ def widen(seed: int, trace: int | bytes) -> int:
     """
     if isinstance(trace, bytes):
         return int.from_bytes(trace, "big")
-    z = trace & _MASK64
+    return (seed << 64) | spread(trace)
+
+
+def spread(root_id: int) -> int:
+    """The low half of a trace id that begins here: what samplers compare with their ratio."""
+    z = root_id & _MASK64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
-    return (seed << 64) | (z ^ (z >> 31))
+    return z ^ (z >> 31)
 
 
 def spans_of(

@@ -10,6 +10,8 @@ from typing import Any
 
 from afterglow.otel.api import trace_api
 
+_INVALID = trace_api.INVALID_SPAN
+
 __all__ = ["Around", "Nothing", "wrapped"]
 
 
@@ -71,9 +73,9 @@ class Nothing:
     __slots__ = ()
 
     def __enter__(self) -> Any:
-        return trace_api.INVALID_SPAN
+        return _INVALID
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, exc_type: object, exception: object, traceback: object) -> None:
         return None
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from afterglow.model.flat import RemoteId, widen
+from afterglow.model.flat import RemoteId
 from afterglow.otel.api import EMPTY, context_variable, trace_api
+from afterglow.otel.as_context import AsContext
 from afterglow.otel.details import valid_link
 from afterglow.otel.inherited import RANDOM, ROOT, SAMPLED, Inherited, Scope
+from afterglow.otel.not_recorded import NotRecorded
 from afterglow.otel.span import Span
 from afterglow.record.context import current
 from afterglow.record.identity import identity
@@ -36,16 +38,22 @@ class Begin:
         self._should_sample = should_sample
         self._refusal = refusal
         self._ids = id_generator
+        #: What is made where nothing is recorded; hot.py sets the tracer's own class.
+        self.left_out: type[NotRecorded] = NotRecorded
 
     def __call__(
         self, span: Span, given: Any, attributes: Any, links: Any, start_time: int | None
     ) -> Any:
-        """The span, with its identity but not yet running; or a NonRecordingSpan in its place.
+        """The span, with its identity but not yet running; or a NotRecorded in its place.
 
         `given` is the caller's Context, None for the current one. The span has name and kind.
         """
         context = context_variable.get() if given is None else given
-        sampled = self._join(span, context, trace_api.get_current_span(context))
+        parent = trace_api.get_current_span(context)
+        # Beneath a span that stands for a Context is what was beneath it, not itself: else a
+        # trace of a thousand spans, one in the other, would be as deep to look through.
+        beneath = context.inherited.base if isinstance(context, AsContext) else context
+        sampled = self._join(span, beneath, parent)
         should_sample = self._should_sample
         if should_sample is not None:
             result = should_sample(
@@ -57,7 +65,9 @@ class Begin:
             self._inherit(span, flags | (span.inherited.flags & RANDOM), result.trace_state)
             if not result.decision.is_recording():
                 return self._leave_out(span, "sampled_out" if not span.parent_id else "parent")
-            span.sampled = sampled
+            if not sampled:
+                span.sampled = False
+                span.more()  # so that it ends the way that looks at `sampled`
         elif not sampled:
             return self._leave_out(span, "parent")
         if self._refusal is not None and not span.parent_id:
@@ -71,7 +81,7 @@ class Begin:
         """Give the span its trace, id and parent; whether the parent is recorded."""
         ids = self._ids
         span.span_id = identity.next_id() if ids is None else ids.generate_span_id()
-        if isinstance(parent, Span):
+        if isinstance(parent, Span | NotRecorded):
             span.trace, span.parent_id = parent.trace, parent.span_id
             span._parent_context = parent.get_span_context()
             mine = parent.inherited
@@ -119,15 +129,9 @@ class Begin:
     def _leave_out(self, span: Span, reason: str) -> Any:
         """Not recorded: the trace goes on, this span is a place in it and no more."""
         self._scope.core.handover.not_recorded[reason].add()
-        inherited = span.inherited
-        context = trace_api.SpanContext(
-            widen(identity.seed, span.trace),
-            int(span.span_id),
-            False,
-            trace_api.TraceFlags(inherited.flags & ~SAMPLED),
-            inherited.trace_state,
-        )
-        return trace_api.NonRecordingSpan(context)
+        left: NotRecorded = self.left_out()
+        left.trace, left.span_id, left.inherited = span.trace, int(span.span_id), span.inherited
+        return left
 
     def _say(self, span: Span, attributes: Any, links: Any, start_time: int | None) -> None:
         span._attributes = {}

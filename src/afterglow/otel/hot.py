@@ -13,14 +13,16 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from afterglow.clock import monotonic_ns
-from afterglow.model.flat import Where
+from afterglow.model.flat import Where, spread
 from afterglow.otel.api import EMPTY, context_variable, trace_api
 from afterglow.otel.around import Around, wrapped
 from afterglow.otel.begin import Begin
 from afterglow.otel.inherited import ROOT, Scope
+from afterglow.otel.not_recorded import make_left_out
 from afterglow.otel.processors import Processors
-from afterglow.otel.sampling import Choice
-from afterglow.otel.span import Span, logger
+from afterglow.otel.sampling import EVERY, Choice
+from afterglow.otel.span import SIMPLE, Span
+from afterglow.otel.turns import Turns
 from afterglow.record.context import current
 from afterglow.record.hot import ThreadLocal, task_probe
 from afterglow.record.identity import identity
@@ -51,17 +53,20 @@ def make_hot_path(
     now = monotonic_ns
     is_tracked = gc.is_tracked
     native = current.get
+    watching = processors.each
     registry = core.registry
     handover = core.handover
     flat = handover.flat
     extend = flat.extend
-    put = handover.put
-    owned = core.owned
     modules = sys.modules
-    extras = scope_.extras
-    internal = extras[_INTERNAL]
-    plain_roots = plain_ids and choice.plain_roots
+    extra_of = scope_.extra
+    internal = extra_of(_INTERNAL)
     plain_children = plain_ids and choice.plain_children
+    leaves_out = plain_ids and choice.leaves_out
+    bound = choice.root_bound if plain_ids and core.base is None else None
+    some = bound is not None and bound < EVERY
+    drops = plain_ids and choice.drops
+    rule = choice.rule
     room = scope_.attribute_limit
     unbounded_text = scope_.text_limit is None
     empty, root = EMPTY, ROOT
@@ -91,39 +96,83 @@ def make_hot_path(
         return (probe or see_asyncio())(local.where)
 
     class LiveSpan(Span):
+        __slots__ = ()
         scope = scope_
 
         def end(self, end_time: int | None = None) -> None:
             end_ns = now()
-            if self.end_ns is not None:
-                logger.warning("Calling end() on an ended span.")
-                return
-            if end_time is not None:
-                self.more().end_time = end_time
-                end_ns = max(self.start_ns, end_time - core.wall_offset_ns)
-            finish(self, end_ns)
+            if (
+                end_time is not None
+                or watching
+                or self.details is not None
+                or self.end_ns is not None
+            ):
+                return end_slowly(self, end_ns, end_time)
+            span_id = self.span_id
+            try:
+                del registry[span_id]  # the claim: who deletes it, hands it over
+            except KeyError:
+                return None
+            self.end_ns = end_ns
+            if len(flat) < limit:
+                extend(
+                    (
+                        self.trace,
+                        span_id,
+                        self.parent_id,
+                        self._name,
+                        self.start_ns,
+                        end_ns,
+                        self._attributes,
+                        self.where,
+                        internal if self._kind is _INTERNAL else extra_of(self._kind),
+                    )
+                )
+            else:
+                hand_over(self, end_ns)
+            return None
+
+        def set_attribute(self, key: str, value: Any) -> None:
+            attributes = self._attributes
+            if (
+                self.end_ns is None
+                and type(value) in SIMPLE
+                and type(key) is str
+                and key
+                and len(attributes) < room
+                and unbounded_text
+            ):
+                if key in attributes:
+                    del attributes[key]  # the one set last counts as the newest
+                attributes[key] = value
+            else:
+                set_slowly(self, key, value)
 
     class CurrentSpan(LiveSpan):
         """Begins and becomes current with `with`, or around each call of a function."""
 
+        __slots__ = ()
+
         def __enter__(self) -> Any:
             parent = get()
             if parent is empty:
-                if not plain_roots or core.base is not None or native() is not None:
+                if bound is None or native() is not None:
                     return enter_slowly(self)
                 self.trace = self.span_id = span_id = next_id()
+                if some and (not bound or spread(span_id) >= bound):
+                    return enter_left_out(self, Left().root(span_id))
                 self.parent_id = 0
                 self.inherited = root
             elif isinstance(parent, dict) or not plain_children:
                 return enter_slowly(self)
             else:
-                if not parent.sampled:
-                    return enter_slowly(self)
+                if not parent.sampled or (rule and parent.scope.rule is not rule):
+                    return enter_below(self, parent)
                 self.trace = parent.trace
                 self.parent_id = parent.span_id
                 self.inherited = parent.inherited
                 self.span_id = span_id = next_id()
-                if processors:
+                if watching:
                     self._parent_context = parent.get_span_context()
             if loop_of is None:
                 self.where = local.where
@@ -135,7 +184,7 @@ def make_hot_path(
                 self.where = probe(local.where)  # type: ignore[misc]
             registry[span_id] = self
             self.token = set_(self)
-            if processors:
+            if watching:
                 self.start_ns = now()
                 processors.on_start(self)
             self.start_ns = now()  # last, so that our own work is not in it
@@ -156,7 +205,7 @@ def make_hot_path(
             self.token = None
             if exception is not None and isinstance(exception, Exception) and self.end_ns is None:
                 self.failed(exception, escaped=False)
-            if processors or self.details is not None or self.end_ns is not None:
+            if watching or self.details is not None or self.end_ns is not None:
                 return leave(self, end_ns)
             span_id = self.span_id
             try:
@@ -175,7 +224,7 @@ def make_hot_path(
                         end_ns,
                         self._attributes,
                         self.where,
-                        internal if self._kind is _INTERNAL else extras[self._kind],
+                        internal if self._kind is _INTERNAL else extra_of(self._kind),
                     )
                 )
             else:
@@ -193,68 +242,39 @@ def make_hot_path(
 
     # --- the rarer turns --------------------------------------------------------------------
 
-    def finish(span: Span, end_ns: int) -> None:
-        """End a span, once, whoever asks first."""
-        if registry.get(span.span_id) is not span:
-            return
-        if processors:
-            processors.on_ending(span)
-        if registry.pop(span.span_id, None) is None:
-            return
-        span.end_ns = end_ns
-        if span.sampled:
-            hand_over(span, end_ns)
-        else:
-            handover.not_recorded["sampled_out"].add()
-        if processors:
-            processors.on_end(span)
-
-    def hand_over(span: Span, end_ns: int) -> None:
-        span.settle()
-        details = span.details
-        extra = extras[span._kind]
-        if details is not None:
-            extra = details.extra(extra, core.wall_offset_ns)
-        put(
-            (
-                span.trace,
-                span.span_id,
-                span.parent_id,
-                span._name,
-                span.start_ns,
-                end_ns,
-                owned(span._attributes) if is_tracked(span._attributes) else span._attributes,
-                span.where,
-                extra,
-            )
-        )
-
-    def leave(span: CurrentSpan, end_ns: int) -> None:
-        if span.end_ns is None:
-            finish(span, end_ns)
-        elif span.span_id:
-            logger.warning("Calling end() on an ended span.")
-
-    def run(span: Any, context: Any) -> Any:
-        """Set a span going that `begin` has made; NonRecordingSpans have nothing to set going."""
-        if isinstance(span, Span):
-            span.where = where_now()
-            details = span.details
-            given = None if details is None else details.start_time
-            span.start_ns = now() if given is None else given - core.wall_offset_ns
-            registry[span.span_id] = span
-            processors.on_start(span, context)
-        return span
+    turns = Turns(scope_, processors, where_now)
+    end_slowly, leave, run, hand_over = turns.end, turns.leave, turns.run, turns.hand_over
+    set_slowly, set_bounded = Span.set_attribute, Span._set_bounded
 
     def enter_slowly(span: CurrentSpan) -> Any:
         found = run(begin(span, None, span._attributes, (), None), None)
-        if found is span:
-            span.token = set_(span)
-        else:
-            span.end_ns = 0  # never ran: nothing to hand over, and nothing to warn of
-            span.token = set_(trace_api.set_span_in_context(found))
-            span.span_id = 0
+        if found is not span:
+            return enter_left_out(span, found)
+        span.token = set_(span)
         return found
+
+    def enter_below(span: CurrentSpan, parent: Any) -> Any:
+        left = left_out_below(parent)
+        return enter_slowly(span) if left is None else enter_left_out(span, left)
+
+    def enter_left_out(span: CurrentSpan, left: Any) -> Any:
+        span.end_ns = span.span_id = 0  # never ran: nothing to hand over, or to warn of
+        span.token = set_(left)
+        return left
+
+    def left_out_below(parent: Any) -> Any:
+        """A span left out as its parent is, where the sampler need not be asked; else None."""
+        if not leaves_out or parent.sampled or (rule and parent.scope.rule is not rule):
+            return None
+        return Left().place()
+
+    def begin_left_out() -> Any:
+        span = LiveSpan()
+        span._name, span._kind, span.details, span.end_ns = "", _INTERNAL, None, None
+        return begin(span, None, None, (), None)
+
+    Left, CurrentLeft = make_left_out(scope_, begin_left_out)
+    begin.left_out = Left
 
     # --- what the tracer calls --------------------------------------------------------------
 
@@ -269,35 +289,47 @@ def make_hot_path(
         set_status_on_exception: bool = True,
     ) -> Any:
         """A span that runs from now on, until `end()`; it does not become current."""
+        if drops and context is None:
+            return Left().place()
         span = LiveSpan()
         span._name = name
-        if kind is not _INTERNAL:
-            span._kind = kind
+        span._kind = kind
+        span.details = span.end_ns = None
         if not record_exception or not set_status_on_exception:
             span.on_exception = (record_exception, set_status_on_exception)
         parent = get()
         if context is not None or links or start_time is not None:
             return run(begin(span, context, attributes, links, start_time), context)
         if parent is empty:
-            if not plain_roots or core.base is not None or native() is not None:
+            if bound is None or native() is not None:
                 return run(begin(span, None, attributes, (), None), None)
-            span.trace = span.span_id = next_id()
+            span.trace = span.span_id = span_id = next_id()
             span.parent_id = 0
             span.inherited = root
-        elif isinstance(parent, dict) or not plain_children or not parent.sampled:
+            if some and (not bound or spread(span_id) >= bound):
+                return Left().root(span_id)
+        elif isinstance(parent, dict) or not plain_children:
             return run(begin(span, None, attributes, (), None), None)
         else:
+            if not parent.sampled or (rule and parent.scope.rule is not rule):
+                return left_out_below(parent) or run(begin(span, None, attributes, (), None), None)
             span.trace = parent.trace
             span.parent_id = parent.span_id
             span.inherited = parent.inherited
-            span.span_id = next_id()
-            if processors:
+            span.span_id = span_id = next_id()
+            if watching:
                 span._parent_context = parent.get_span_context()
-        span._attributes = taken(span, attributes) if attributes else {}
-        span.where = where_now()
-        registry[span.span_id] = span
+        span._attributes = copy = {**attributes} if attributes else {}
+        if copy and (is_tracked(copy) or len(copy) > room or not unbounded_text):
+            span._attributes = {}
+            set_bounded(span, attributes)
+        if loop_of is None and "_asyncio" not in modules:
+            span.where = local.where
+        else:
+            span.where = (probe or see_asyncio())(local.where)
+        registry[span_id] = span
         span.start_ns = now()
-        if processors:
+        if watching:
             processors.on_start(span, context)
         return span
 
@@ -324,24 +356,22 @@ def make_hot_path(
             on_exception = (record_exception, set_status_on_exception)
             given = (name, context, kind, attributes, links, start_time, *on_exception)
             return Around(lambda: start_span(*given), end_on_exit, *on_exception)
+        if drops:
+            return CurrentLeft()
         span = CurrentSpan()
         span._name = name
-        if kind is not _INTERNAL:
-            span._kind = kind
-        span._attributes = taken(span, attributes) if attributes else {}
-        return span
-
-    def taken(span: Span, attributes: Any) -> dict[str, Any]:
-        """Attributes as the span keeps them: a copy, cleaned where one is not simple.
-
-        A dict of simple values is not tracked by the collector: one C call tells.
-        """
-        copy = dict(attributes)
+        span._kind = kind
+        span.details = span.end_ns = None
+        if not attributes:
+            span._attributes = {}
+            return span
+        # A dict of simple values is not tracked by the collector: one C call tells.
+        copy = {**attributes}
+        span._attributes = copy
         if is_tracked(copy) or len(copy) > room or not unbounded_text:
             span._attributes = {}
-            span._set_bounded(attributes)
-            return span._attributes
-        return copy
+            set_bounded(span, attributes)
+        return span
 
     def after_fork() -> None:
         nonlocal next_id, local

@@ -54,15 +54,22 @@ class Scope:
         self.resource = resource
         self.instrumentation = instrumentation
         self.info = info
+        #: The sampler's description, where its decision is known from the trace id alone.
+        self.rule = ""
         count = limits.max_span_attributes
         self.attribute_limit = UNBOUNDED if count is None else count
         self.text_limit = limits.max_span_attribute_length
-        #: One object for all spans of a kind that have nothing else to say.
+        #: One object for all spans of a kind that have nothing else to say, by the kind's value.
+        #: Not by the kind: the hash of an enum costs as much as a tenth of a span.
         self.extras = {
-            kind: Extra(
+            kind.value: Extra(
                 kind=kind_name(kind),
                 scope=instrumentation.name or "",
                 scope_version=instrumentation.version or "",
             )
             for kind in trace_api.SpanKind
         }
+
+    def extra(self, kind: Any) -> Extra:
+        """That of a kind; what is no kind of span is taken as internal."""
+        return self.extras.get(getattr(kind, "_value_", 0)) or self.extras[0]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 import logging
 import os
+import re
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +22,8 @@ __all__ = ["AlwaysOff", "AlwaysOn", "Choice", "Decision", "ParentBased", "RatioB
 logger = logging.getLogger(__name__)
 
 _MASK64 = (1 << 64) - 1
+#: The bound below which every trace id's lower half is.
+EVERY = 1 << 64
 
 
 class Decision(enum.Enum):
@@ -157,7 +161,10 @@ def from_environment() -> Any:
 class Choice(NamedTuple):
     """A sampler, and how much of it the hot path may leave out.
 
-    `plain_roots`: it records every root. `plain_children`: it follows a recorded local parent.
+    `plain_roots`: it records every root, and `plain_children`: it follows a recorded local parent.
+    `root_bound`: it records the roots whose trace id's lower half is below; None: it is asked.
+    `leaves_out`: it follows a local parent that is left out. `drops`: it records nothing.
+    `rule`: the first two of children hold only below spans that were begun by this rule.
     `refusal` is the budget of the recorder's own settings, asked at roots.
     """
 
@@ -166,22 +173,50 @@ class Choice(NamedTuple):
     plain_roots: bool
     plain_children: bool
     refusal: Callable[[int | bytes], str | None] | None
+    root_bound: int | None = None
+    leaves_out: bool = False
+    drops: bool = False
+    rule: str = ""
 
 
 def choice_of(sampler: Any, refusal: Callable[[int | bytes], str | None] | None) -> Choice:
     """Told by the description that every sampler has; one that is not known is always asked."""
-    try:
-        described = str(sampler.get_description())
-    except Exception:  # noqa: BLE001  somebody's own sampler: ask it about each span
-        described = ""
+    described = str(sampler.get_description()) if _is_known(sampler) else ""
     default = ParentBased(AlwaysOn()).get_description()
     _, _, delegates = default.partition(",")
     follows = described.startswith("ParentBased{root:") and described.endswith(delegates)
+    root = described[len("ParentBased{root:") : -len(delegates) - 1] if follows else described
+    bound = _bound(root)
     on = described == "AlwaysOnSampler"
+    by_ratio = not follows and described.startswith("TraceIdRatioBased{")
     return Choice(
         sampler=sampler,
         should_sample=None if described == default else sampler.should_sample,
-        plain_roots=(described == default or on) and refusal is None,
-        plain_children=follows or on,
+        plain_roots=bound == EVERY and refusal is None,
+        plain_children=follows or on or by_ratio,
         refusal=refusal,
+        root_bound=bound if refusal is None else None,
+        leaves_out=follows or by_ratio,
+        drops=described == "AlwaysOffSampler",
+        rule=sys.intern(described) if by_ratio else "",
     )
+
+
+def _is_known(sampler: Any) -> bool:
+    """Whether it is one of the specification's: a class made from one may decide anything."""
+    if type(sampler).__module__ not in (__name__, "opentelemetry.sdk.trace.sampling"):
+        return False
+    if getattr(getattr(sampler, "_decision", None), "name", "") == "RECORD_ONLY":
+        return False  # described as AlwaysOnSampler
+    inner = [part for part in vars(sampler).values() if hasattr(part, "should_sample")]
+    return all(map(_is_known, inner))
+
+
+def _bound(root: str) -> int | None:
+    """Of a root's trace id's lower 64 bits; None for a sampler that must be asked."""
+    if root == "AlwaysOnSampler":
+        return EVERY
+    if root == "AlwaysOffSampler":
+        return 0
+    ratio = re.fullmatch(r"TraceIdRatioBased\{([0-9.e+-]+)\}", root)
+    return None if ratio is None else round(float(ratio[1]) * EVERY)

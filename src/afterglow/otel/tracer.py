@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from afterglow.otel.api import TracerBase, trace_api
+from afterglow.otel.api import EMPTY, TracerBase, context_variable, trace_api
 from afterglow.otel.around import Nothing
 from afterglow.otel.begin import Begin
 from afterglow.otel.hot import make_hot_path
@@ -17,6 +17,8 @@ __all__ = ["OffTracer", "Tracer"]
 
 _INTERNAL = trace_api.SpanKind.INTERNAL
 _NOTHING = Nothing()
+_INVALID = trace_api.INVALID_SPAN
+_get = context_variable.get
 
 
 class Tracer(TracerBase):
@@ -31,6 +33,7 @@ class Tracer(TracerBase):
     ) -> None:
         self._scope = scope
         self._choice = choice
+        scope.rule = choice.rule
         self._processors = processors
         begin = Begin(scope, choice.should_sample, choice.refusal, id_generator)
         hot = make_hot_path(scope, begin, processors, choice, plain_ids=id_generator is None)
@@ -99,9 +102,26 @@ class OffTracer(trace_api.NoOpTracer):
         set_status_on_exception: bool = True,
     ) -> Any:
         """A span that records nothing and hands on the caller's trace."""
+        if context is None:
+            context = _get()
+            if context is EMPTY:
+                return _INVALID
         current = trace_api.get_current_span(context)
+        if isinstance(current, trace_api.NonRecordingSpan):
+            return current
         return trace_api.NonRecordingSpan(current.get_span_context())
 
-    def start_as_current_span(self, *_args: Any, **_options: Any) -> Any:
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Any = None,
+        kind: trace_api.SpanKind = _INTERNAL,
+        attributes: Any = None,
+        links: Sequence[Any] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> Any:
         """Nothing becomes current: what was current still is, and so the trace is handed on."""
         return _NOTHING
