@@ -86,6 +86,8 @@ class _Keys:
         chunks = []
         for key, ttl in zip(some, ttls, strict=True):
             kind = key[len(self._start) :].partition(b":")[0]
+            if ttl == -2:
+                continue  # gone since
             if kind == b"s":
                 if ttl <= self._chunk_ttl_s - _YOUNG_S:
                     chunks.append(key)
