@@ -177,3 +177,37 @@ def test_chunks_that_redis_let_go_are_counted_as_expired(redis_single: SingleRed
     assert (books.held, books.delivered) == (0, came)
     assert books.dropped["shop"]["expired"] == sum(map(len, given)) - came
     buffer.close()
+
+
+def test_what_redis_does_not_permit_is_a_refusal_in_one_line(redis_single: SingleRedis) -> None:
+    redis_single.ask("ACL", "SETUSER", "bob", "on", ">secret", "~*", "+@all")
+    url = redis_single.url.replace("redis://", "redis://bob:secret@")
+    buffer = RedisBuffer.from_url(url)
+    given = batches(38)
+    assert buffer.add(given[0], NOW_NS).refused == 0
+    redis_single.ask("ACL", "SETUSER", "bob", "-rpush", "-zrange")
+    refused = buffer.add(given[1], NOW_NS)
+    assert refused.refused == len(given[1])
+    assert "\n" not in str(refused.reason)
+    with pytest.raises(SpanBufferError) as raised:
+        list(buffer.take_due(LATER_NS, owner="a"))
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+    redis_single.ask("ACL", "SETUSER", "bob", "+@all")
+    delivery = Delivery(given)
+    for batch in given:
+        assert buffer.add(batch, NOW_NS).refused == 0
+    delivery.flush(buffer)
+    delivery.check(buffer, [redis_single])
+    buffer.close()
+    redis_single.ask("ACL", "DELUSER", "bob")
+
+
+def test_a_closed_buffer_refuses_and_may_be_closed_again(redis_single: SingleRedis) -> None:
+    buffer = open_buffer(redis_single.url)
+    buffer.close()
+    buffer.close()
+    refused = buffer.add(batches(39)[0], NOW_NS)
+    assert (refused.accepted, refused.reason) == (0, "the buffer is closed")
+    with pytest.raises(SpanBufferError):
+        list(buffer.take_due(LATER_NS, owner="a"))

@@ -173,7 +173,7 @@ class Adder:
         if refusal is None:
             for at, answer in zip(refused, found, strict=True):
                 if isinstance(answer, ResponseError):
-                    raise answer
+                    return f"Redis refused the spans: {answer}"
                 answers[at] = answer
         return refusal
 
@@ -200,7 +200,7 @@ class Adder:
             if isinstance(answer, OutOfMemoryError):
                 return "Redis is full (maxmemory)"
             if isinstance(answer, Exception) and not str(answer).startswith("NODICTIONARY"):
-                raise answer
+                return f"Redis refused the spans: {answer}"
         if missing:
             return f"{missing} of {replicas} replicas did not confirm the spans (wait_replicas)"
         if into is not None:

@@ -42,11 +42,9 @@ class Parts:
 
     def ledger(self) -> BufferBooks:
         """The sum of the books of all buckets."""
-        answers, _ = self.router.run([command(key, b"HGETALL", key) for key in self.keys.books])
+        answers = self.router.sure([command(key, b"HGETALL", key) for key in self.keys.books])
         total: dict[bytes, int] = {}
         for pairs in answers:
-            if isinstance(pairs, Exception):
-                raise pairs
             for field, n in zip(pairs[::2], pairs[1::2], strict=True):
                 total[field] = total.get(field, 0) + int(n)
         return books_of(total)

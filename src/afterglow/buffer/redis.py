@@ -41,6 +41,7 @@ class RedisBuffer:
         from afterglow.buffer.pressure import RedisPressure
 
         self._nodes = nodes
+        self._closed = False
         self._parts = open_parts(nodes, config, clock)
         self._control = Control(nodes, config, role=role, clock=clock)
         self._pressure = RedisPressure(nodes, config, clock)
@@ -66,6 +67,8 @@ class RedisBuffer:
 
     def add(self, spans: Sequence[BufferedSpan], now_ns: int) -> AddResult:
         """Take spans in, or refuse them as a value; the same call may be repeated."""
+        if self._closed:
+            return AddResult(0, {}, len(spans), "the buffer is closed", 1.0)
         self._pressure.watch()
         with self._control.following() as now:
             if now.refusal is not None:
@@ -107,6 +110,9 @@ class RedisBuffer:
 
     def close(self) -> None:
         """Give connections back; what is held stays."""
+        if self._closed:
+            return
+        self._closed = True
         self._control.leave()
         self._parts.router.close()
         self._nodes.close()

@@ -149,6 +149,17 @@ class Router:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return answers, missing
 
+    def sure(self, commands: Sequence[Command], replicas: int = 0) -> list[Any]:
+        """The answers of commands that Redis does not refuse. Raises SpanBufferError if it does.
+
+        Replicas that do not confirm are not waited for any longer: flushing goes on.
+        """
+        answers, _ = self.run(commands, replicas)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise SpanBufferError(f"{self._url} refused a command: {_one_line(answer)}")
+        return answers
+
     def run_on(self, node: tuple[str, int], *words: Any) -> Any:
         """One command on one node. Raises AwayError."""
         try:

@@ -335,11 +335,7 @@ class Sealer:
             attempt += 1
 
     def _run(self, commands: Iterable[Command], replicas: int = 0) -> list[Any]:
-        answers, _ = self._router.run(list(commands), replicas)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
+        return self._router.sure(list(commands), replicas)
 
 
 def _calls(due: Iterable[Due]) -> Iterable[list[Due]]:

@@ -14,15 +14,7 @@ if ARGV[3] == '1' then
     return redis.error_reply('NODICTIONARY the dictionary of these entries is not in their slot')
   end
 end
-local at = 5
-local total = 0
-for _ = 1, tonumber(ARGV[4]) do
-  local spans = tonumber(ARGV[at + 1])
-  redis.call('HINCRBY', books, 'h:' .. ARGV[at], spans)
-  total = total + spans
-  at = at + 2
-end
-redis.call('HINCRBY', books, 'i', total)
+local at = 5 + 2 * tonumber(ARGV[4])
 local names, added, scores, lengths, fresh = {}, {}, {}, {}, {}
 for i = 1, n_traces do
   local k = tonumber(ARGV[at + 2])
@@ -36,6 +28,12 @@ for i = 1, n_traces do
   scores[2 * i - 1], scores[2 * i] = score, ARGV[at]
   at = at + 3 + k
 end
+local total = 0
+for i = 5, 3 + 2 * tonumber(ARGV[4]), 2 do
+  redis.call('HINCRBY', books, 'h:' .. ARGV[i], ARGV[i + 1])
+  total = total + ARGV[i + 1]
+end
+redis.call('HINCRBY', books, 'i', total)
 local held = redis.call('HMGET', counts, unpack(names))
 local now = {}
 for i, name in ipairs(names) do
