@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 from opentelemetry import baggage, context, propagate, trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    use_span,
+)
 
 import afterglow
 from tests.otel.conftest import Provided
@@ -162,3 +171,19 @@ def test_leaving_in_another_context_says_nothing(
     manager.__exit__(None, None, None)
     assert caplog.records == []
     assert [s.name for s in provided.stored()] == ["elsewhere"]
+
+
+def test_what_one_span_has_from_its_caller_the_others_of_the_scope_have_not(
+    provided: Provided,
+) -> None:
+    """They share what the scope says of them; the writer must not write into that."""
+    state = TraceState([("vendor", "1")])
+    caller = SpanContext(7, 9, True, TraceFlags(1), state)
+    with use_span(NonRecordingSpan(caller)):
+        provided.tracer.start_span("called").end()
+    provided.stored()
+    provided.tracer.start_span("own").end()
+    spans = provided.by_name()
+    assert (spans["called"].remote_parent, spans["called"].trace_state) == (True, "vendor=1")
+    assert (spans["own"].remote_parent, spans["own"].trace_state) == (False, "")
+    assert spans["own"].scope == spans["called"].scope == "tests"

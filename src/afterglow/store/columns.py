@@ -13,7 +13,9 @@ are a third smaller than rows and a little dearer to make, 0.3 to 0.4 us a span
     8  index into it, or nil when there is one shape
     9  values     for each shape, one array of values a key
     10 wheres     table of (thread id, thread name[, task name])   11 index into it
-    12 extras     {row: Extra} of the few that have one
+    12 extras     nil, or [table of distinct Extras, index], 0 in the index for none and else one
+                  more than the place in the table; the index is nil where all have the first.
+                  In version 1: {row: Extra}
     13 foreign    {row: 16 bytes} trace ids that are not this process's own
     14 wrapped    true: columns 0 to 2 are differences modulo 2**64
 
@@ -65,7 +67,7 @@ __all__ = [
     "zstd",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 OPEN_AS_BEFORE = -1
 _LEVEL = 1
 _MASK64 = (1 << 64) - 1
@@ -161,7 +163,7 @@ class _TimedBody(msgspec.Struct, array_like=True):
 _timed_decoder = msgspec.msgpack.Decoder(_TimedBody)
 _body_decoder = msgspec.msgpack.Decoder(_Body)
 _head_decoder = msgspec.msgpack.Decoder(tuple[BatchHead, msgspec.Raw, msgspec.Raw])
-_extras_type = dict[int, Extra]
+_extras_type = dict[int, Extra] | tuple[list[Extra], list[int] | None] | None
 
 
 def encode_batch(batch: SpanBatch) -> bytes:
@@ -215,8 +217,9 @@ def decode_timings(data: bytes) -> Timings:
     """
     try:
         spans = _timed_decoder.decode(zstd.decompress(data)).spans
-        extras = msgspec.msgpack.decode(spans.extras, type=_extras_type) if spans.names else {}
-    except (zstd.ZstdError, msgspec.DecodeError, ValueError) as error:
+        given = msgspec.msgpack.decode(spans.extras, type=_extras_type) if spans.names else None
+        extras = _extras_by_row(given, len(spans.name_index))
+    except (zstd.ZstdError, msgspec.DecodeError, ValueError, LookupError) as error:
         raise DamagedStoreError(f"a batch cannot be decoded: {error}") from error
     errors = [row for row, extra in extras.items() if extra.status == "error"]
     return Timings(spans.names, spans.name_index, spans.duration, errors)
@@ -254,9 +257,7 @@ def _columns(flat: Flat, *, wrap: bool = False) -> list[Any]:
         duration,
         *_attribute_columns(flat[ATTRIBUTES::WIDTH]),
         *_table(flat[WHERE::WIDTH]),
-        {row: extra for row, extra in enumerate(extras) if extra is not None}
-        if any(extras)
-        else {},
+        _extra_table(extras) if any(extras) else None,
         foreign,
         wrap,
     ]
@@ -280,6 +281,30 @@ def _table(column: Iterable[Any]) -> tuple[list[Any], list[int]]:
         return distinct, [0] * len(column)
     position = dict(zip(distinct, range(len(distinct)), strict=True))
     return distinct, list(map(position.__getitem__, column))
+
+
+def _extra_table(extras: list[Extra | None]) -> tuple[list[Extra], list[int] | None]:
+    """By identity: the spans of a scope share theirs, and others are hardly ever equal."""
+    keys = list(map(id, extras))
+    distinct = dict(zip(keys, extras, strict=True))
+    table = [extra for extra in distinct.values() if extra is not None]
+    if len(distinct) == 1:
+        return table, None
+    there = (key for key, extra in distinct.items() if extra is not None)
+    position = dict(zip(there, range(1, len(table) + 1), strict=True))
+    return table, [position.get(key, 0) for key in keys]
+
+
+def _extras_by_row(extras: Any, rows: int) -> dict[int, Extra]:
+    """Of either version."""
+    if not extras:
+        return {}
+    if isinstance(extras, dict):
+        return extras
+    table, index = extras
+    if index is None:
+        return dict.fromkeys(range(rows), table[0])
+    return {row: table[at - 1] for row, at in enumerate(index) if at}
 
 
 def _attribute_columns(
@@ -330,5 +355,5 @@ def _decoded(columns: list[Any]) -> Columns:
         values,
         wheres,
         where_index,
-        msgspec.convert(extras, _extras_type) if extras else {},
+        _extras_by_row(msgspec.convert(extras, _extras_type), len(span_id)) if extras else {},
     )

@@ -77,7 +77,7 @@ def rows_of_columns(head: BatchHead, columns: Columns, *, are_open: bool = False
         thread_id=[wheres[i][0] for i in at],
         thread_name=[wheres[i][1] for i in at],
         task_name=[wheres[i][2] for i in at],
-        extras={row: _extra_values(extra) for row, extra in columns.extras.items()},
+        extras=_extra_rows(columns.extras),
         events={
             row: [
                 Event(e.name, e.time_ns + offset, e.attributes, e.dropped_attributes)
@@ -121,6 +121,13 @@ def _where(where: Sequence[Any]) -> tuple[int, str, str]:
 
 def _signed(number: int) -> int:
     return ((number + _SIGNED) % (2 * _SIGNED)) - _SIGNED
+
+
+def _extra_rows(extras: dict[int, Extra]) -> dict[int, tuple[Any, ...]]:
+    """The values of each once: the spans of a scope share theirs."""
+    values = {id(extra): extra for extra in extras.values()}
+    made = {at: _extra_values(extra) for at, extra in values.items()}
+    return {row: made[id(extra)] for row, extra in extras.items()}
 
 
 def _extra_values(extra: Extra) -> tuple[Any, ...]:

@@ -57,11 +57,9 @@ def prepare(flat: Flat, record: RecordConfig, count: Count) -> None:
         for row in range(0, len(flat), WIDTH):
             if not _all_plain(flat[row + ATTRIBUTES : row + ATTRIBUTES + 1], record):
                 _clean_row_attributes(flat, row, record, count)
-    # An Extra is always true.
-    if any(flat[EXTRA::WIDTH]):
-        for at in range(EXTRA, len(flat), WIDTH):
-            if flat[at] is not None:
-                flat[at] = _cleaned_extra(flat[at], record, count)
+    extras = flat[EXTRA::WIDTH]
+    if any(extras):  # an Extra is always true
+        _clean_extras(flat, extras, record, count)
 
 
 def scrub(flat: Flat, record: RecordConfig, count: Count) -> None:
@@ -147,7 +145,7 @@ def _all_plain(column: list[Any], record: RecordConfig) -> bool:
 def _clean_row_attributes(flat: Flat, row: int, record: RecordConfig, count: Count) -> None:
     flat[row + ATTRIBUTES], dropped = _cleaned_attributes(flat[row + ATTRIBUTES], record, count)
     if dropped:
-        extra = flat[row + EXTRA] = flat[row + EXTRA] or Extra()
+        extra = flat[row + EXTRA] = _own_extra(flat, row)
         extra.dropped_attributes += dropped
 
 
@@ -175,13 +173,40 @@ def _mark_remote_parents(flat: Flat) -> None:
     for row in range(0, len(flat), WIDTH):
         parent = flat[row + PARENT_ID]
         if type(parent) is RemoteId:
-            extra = flat[row + EXTRA] = flat[row + EXTRA] or Extra()
+            extra = flat[row + EXTRA] = _own_extra(flat, row)
             extra.remote_parent = True
             extra.trace_state = extra.trace_state or parent.trace_state
             flat[row + PARENT_ID] = int(parent)
 
 
 # --- events, links, exceptions --------------------------------------------------------------
+
+
+def _own_extra(flat: Flat, row: int) -> Extra:
+    """One to change: many spans of a scope share theirs."""
+    extra: Extra | None = flat[row + EXTRA]
+    return Extra() if extra is None else msgspec.structs.replace(extra)
+
+
+def _clean_extras(
+    flat: Flat, extras: list[Extra | None], record: RecordConfig, count: Count
+) -> None:
+    """Each once: the spans of a scope share one, and go on sharing it."""
+    distinct = dict(zip(map(id, extras), extras, strict=True))
+    cleaned = {
+        at: extra
+        if extra is None or _has_nothing_to_clean(extra)
+        else _cleaned_extra(extra, record, count)
+        for at, extra in distinct.items()
+    }
+    if any(cleaned[at] is not extra for at, extra in distinct.items()):
+        flat[EXTRA::WIDTH] = list(map(cleaned.__getitem__, map(id, extras)))
+
+
+def _has_nothing_to_clean(extra: Extra) -> bool:
+    return not (extra.events or extra.exceptions or extra.links) and (
+        type(extra.status_description) is str and type(extra.status_text) is str
+    )
 
 
 def _cleaned_extra(extra: Extra, record: RecordConfig, count: Count) -> Extra:
