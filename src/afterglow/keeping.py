@@ -19,7 +19,7 @@ from afterglow.clock import Clock, SystemClock
 from afterglow.config import KeepConfig, ServersConfig, SnapshotConfig, load, room_fields
 from afterglow.errors import AfterglowError, SettingError
 from afterglow.keep.backend import Backend, Cycle, OnRemoved, Selection
-from afterglow.keep.encode import known_kind, valid_id
+from afterglow.keep.encode import known_kind, least_strength, valid_id, whole
 from afterglow.keep.entry import Entry
 from afterglow.keep.maintenance import to_stderr
 from afterglow.keep.profile import MEMORY, Profile
@@ -69,6 +69,8 @@ class TraceStore(KeepTraceStore):
             raise SettingError(
                 f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}"
             )
+        if not isinstance(profile, Profile):
+            raise SettingError(f"profile={profile!r} is no afterglow.Profile(...)")
         config = load(KeepConfig, settings)
         snapshot = load(SnapshotConfig, settings)
         servers = load(ServersConfig, settings)
@@ -120,7 +122,8 @@ class TraceStore(KeepTraceStore):
 
         They are reinforced by it, unless `peek`. Every payload of that kind or tag is read.
         """
-        found = self.each(kind=kind, tag=tag, min_strength=min_strength)
+        limit = whole(limit, "limit")
+        found = self.each(kind=kind, tag=tag, min_strength=least_strength(min_strength))
         now_ns = self._clock.wall_ns()
         return recall(self, found, text, at_ns=now_ns, limit=limit, peek=peek)
 
@@ -159,6 +162,8 @@ def open_backend(
     `config` is left out; `report` hears of a hot tier that is away. Raises SettingError,
     StoreError and MissingExtraError."""
     partition = valid_id(partition, "partition")
+    if not isinstance(path_or_url, str | os.PathLike):
+        raise SettingError(f"{path_or_url!r} is neither the path of a file nor a URL")
     if not _is_url(path_or_url):
         from afterglow.keep.sqlite.backend import SqliteBackend
 

@@ -163,7 +163,10 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Cycle(msgspec.Struct, frozen=True):
-    """What a decay cycle did; also its stored summary. `maintained_at` is ns since 1970."""
+    """What a decay cycle did; also its stored summary. `maintained_at` is ns since 1970.
+
+    The counts are attributes and items: `cycle.pruned`, `cycle["pruned"]`, `dict(cycle)`.
+    """
 
     decayed: int
     pruned: int
@@ -171,6 +174,16 @@ class Cycle(msgspec.Struct, frozen=True):
     remaining: int
     maintained_at: int
     ticks: int = 0
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the counts."""
+        return self.__struct_fields__
+
+    def __getitem__(self, name: str) -> int:
+        if name not in self.__struct_fields__:
+            raise KeyError(name)
+        count: int = getattr(self, name)
+        return count
 
 
 class Backend(Protocol):

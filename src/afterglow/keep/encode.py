@@ -11,9 +11,10 @@ import math
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from typing import Any, Final
 
-from afterglow.errors import EntryError
+from afterglow.errors import EntryError, SettingError
 from afterglow.keep.profile import ORIGINS, Kind, Profile
 
 __all__ = [
@@ -22,10 +23,12 @@ __all__ = [
     "encode_payload",
     "known_kind",
     "known_origin",
+    "least_strength",
     "share",
     "valid_id",
     "valid_tags",
     "valid_text",
+    "whole",
 ]
 
 _MOST_ID_CHARACTERS: Final = 512
@@ -195,6 +198,24 @@ def share(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise EntryError(f"{what}={value!r} is not a number from 0 to 1")
     return float(value)
+
+
+def whole(value: object, what: str) -> int:
+    """A whole number from 0. Raises SettingError."""
+    try:
+        number = index(value)  # type: ignore[arg-type]  that is the question
+    except TypeError:
+        number = -1
+    if isinstance(value, bool) or number < 0:
+        raise SettingError(f"{what}={value!r} is no whole number from 0")
+    return number
+
+
+def least_strength(value: object) -> float:
+    """A threshold, any number but NaN. Raises SettingError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise SettingError(f"min_strength={value!r} is no number; strengths are 0 to 1")
+    return value
 
 
 def _listed(names: Iterable[str]) -> str:

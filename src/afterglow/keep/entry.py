@@ -9,7 +9,15 @@ from typing import Any
 
 import msgspec
 
-from afterglow.keep.decay import Curve, Tier, crossing, faded, tier
+from afterglow.keep.decay import (
+    ARCHIVE_AT,
+    AUTO_FIRE_AT,
+    Curve,
+    Tier,
+    crossing,
+    faded,
+    tier,
+)
 
 __all__ = ["Entry", "Links", "Moment", "Record", "entry_of"]
 
@@ -123,6 +131,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.encoded_payload, bytes):
             return self.encoded_payload
         return json.loads(self.encoded_payload)
+
+    @property
+    def to_archive(self) -> bool:
+        """Whether so little of it is left (0.05) that it belongs into an archive, if anywhere."""
+        return self.strength <= ARCHIVE_AT
+
+    @property
+    def auto_fires(self) -> bool:
+        """Whether it is a procedure so strong (0.85) that it may act without being asked for."""
+        return self.kind == "procedural" and self.strength >= AUTO_FIRE_AT
 
     @property
     def embedding(self) -> list[float] | None:

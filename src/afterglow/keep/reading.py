@@ -13,10 +13,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from afterglow.clock import Clock, breathe
+from afterglow.errors import SettingError
 from afterglow.keep.backend import Backend, Found, Selection
 from afterglow.keep.decay import faded, score
 from afterglow.keep.dirty import Mark, Overlay
-from afterglow.keep.encode import can_be_id
+from afterglow.keep.encode import can_be_id, least_strength, whole
 from afterglow.keep.entry import Entry, Links, Moment, Record, entry_of
 
 __all__ = ["Reading", "Step", "by_strength"]
@@ -28,6 +29,8 @@ _MOMENT_NS: Final = 1 * _NS
 #: Looks at a count that a flush is changing just now, before we take what we have.
 _LOOKS: Final = 100
 _NO_LINKS: Final = Links()
+#: A limit beyond this is none; databases take no larger number than twice as much.
+_MOST: Final = 1 << 62
 
 
 class Step(NamedTuple):
@@ -74,6 +77,10 @@ class Reading:
         for start in range(0, len(ids), _PORTION):
             self._portion(ids[start : start + _PORTION], found)
         return found
+
+    def entry(self, trace_id: str) -> Entry | None:
+        """The one of this id, or None."""
+        return next(iter(self.entries([trace_id]).values()), None)
 
     def _portion(self, ids: Sequence[str], into: dict[str, Entry]) -> None:
         overlay = self._overlay
@@ -134,9 +141,10 @@ class Reading:
     def strongest(
         self, selection: Selection, min_strength: float, limit: int | None
     ) -> list[Entry]:
-        """The strongest that match, strongest first (ties by id)."""
+        """The strongest that match, strongest first (ties by id). Raises SettingError."""
+        min_strength, limit = least_strength(min_strength), _most(limit)
         scored = self._scored(selection, min_strength, limit)
-        chosen = sorted(scored) if limit is None else heapq.nsmallest(max(limit, 0), scored)
+        chosen = sorted(scored) if limit is None else heapq.nsmallest(limit, scored)
         ids = [trace_id for _, trace_id in chosen]
         return by_strength(self.entries(ids).values(), min_strength, limit)
 
@@ -163,7 +171,7 @@ class Reading:
                 if strength >= min_strength:
                     yield -strength, record.trace_id
         if limit is not None:
-            limit = max(limit, 0) + len(marks)  # what is marked may be among the strongest
+            limit = min(limit, _MOST) + len(marks)  # what is marked may be among the strongest
         for moment, candidates in self._backend.candidates(selection, min_strength, limit):
             tick = moment.tick
             for one in candidates:
@@ -175,8 +183,9 @@ class Reading:
                     yield -strength, one.trace_id
 
     def associated(self, trace_id: str, min_strength: float, limit: int | None) -> list[Entry]:
-        """The entries that one is linked with, strongest first."""
-        entry = self.entries([trace_id]).get(trace_id)
+        """The entries that one is linked with, strongest first. Raises SettingError."""
+        min_strength, limit = least_strength(min_strength), _most(limit)
+        entry = self.entry(trace_id)
         if entry is None:
             return []
         return by_strength(self.entries(entry.associated).values(), min_strength, limit)
@@ -184,8 +193,12 @@ class Reading:
     def ranked(
         self, ids: Sequence[str], at_ns: int, min_strength: float, limit: int | None
     ) -> list[Entry]:
-        """These by retrieval score at a time, best first (ties by id)."""
-        wanted = set(ids)
+        """These by retrieval score at a time, best first (ties by id). Raises SettingError."""
+        min_strength, limit = least_strength(min_strength), _most(limit)
+        if isinstance(ids, str):
+            raise SettingError(f"ids={ids!r} is one text; give a list of ids: [{ids!r}]")
+        at_ns = whole(at_ns, "at (ns since 1970)")
+        wanted = {trace_id for trace_id in ids if can_be_id(trace_id)}
         scored = []
         for entry in self.entries(list(wanted)).values():
             if entry.strength < min_strength:
@@ -195,10 +208,13 @@ class Reading:
             value = score(entry.strength, age_s, entry.intensity, linked)
             scored.append(msgspec.structs.replace(entry, score=value))
         scored.sort(key=lambda entry: (-(entry.score or 0.0), entry.trace_id))
-        return scored if limit is None else scored[: max(limit, 0)]
+        return scored[:limit]
 
     def walk(self, start: str, max_hops: int, min_strength: float) -> list[Step]:
-        """Breadth first along associations; weaker entries are not entered."""
+        """Breadth first along associations; weaker entries are not entered. Raises SettingError."""
+        min_strength, max_hops = least_strength(min_strength), whole(max_hops, "max_hops")
+        if not can_be_id(start):
+            return []
         seen = {start}
         level = [Step(start, 0, (start,))]
         found: list[Step] = []
@@ -229,7 +245,11 @@ def by_strength(entries: Iterable[Entry], min_strength: float, limit: int | None
         (entry for entry in entries if entry.strength >= min_strength),
         key=lambda entry: (-entry.strength, entry.trace_id),
     )
-    return found if limit is None else found[: max(limit, 0)]
+    return found[:limit]
+
+
+def _most(limit: int | None) -> int | None:
+    return None if limit is None else whole(limit, "limit")
 
 
 def _matches(record: Record, selection: Selection) -> bool:

@@ -24,6 +24,7 @@ from afterglow.errors import (
     StoreError,
 )
 from afterglow.keep.backend import Backend
+from afterglow.keep.encode import whole
 from afterglow.keep.snapshot_file import Head, Key, SealedReader, key_of, read_head, write_sealed
 
 __all__ = ["KEEP", "SUFFIX", "Snapshot", "Snapshots", "folder_of"]
@@ -171,7 +172,7 @@ class Snapshots:
 
         What cannot be read is not counted and stays.
         """
-        if keep < 1:
+        if whole(keep, "keep") < 1:
             raise SettingError(f"keep={keep} would leave no snapshot: it takes 1 or more")
         gone = [s for s in self.listed() if s.problem is None][keep:]
         for snapshot in gone:

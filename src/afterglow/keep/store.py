@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.config import KeepConfig
-from afterglow.errors import EntryError, SettingError, StoreError
+from afterglow.errors import EntryError, StoreError
 from afterglow.keep import decay, encode
 from afterglow.keep.backend import Backend, Cycle, Selection
 from afterglow.keep.changes import Coactivated, Content, Reinforced
@@ -158,7 +158,7 @@ class TraceStore:
     def get(self, trace_id: str) -> Entry | None:
         """The entry of this id as it is now, or None."""
         self._check()
-        return self._reading.entries([trace_id]).get(trace_id)
+        return self._reading.entry(trace_id)
 
     def count(self) -> int:
         """How many entries there are."""
@@ -229,8 +229,8 @@ class TraceStore:
         process that was; a late cycle catches up. Maintenance does this.
         """
         self._check()
-        if ticks is not None and not (isinstance(ticks, int) and 0 <= ticks < 1 << 62):
-            raise SettingError(f"ticks={ticks!r} is not None or a whole number from 0")
+        if ticks is not None:
+            ticks = encode.whole(ticks, "ticks")
         self.flush()
         cycle = self._upkeep.decay_cycle(ticks)
         self._reading.forget_moment()

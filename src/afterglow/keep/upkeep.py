@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
 from afterglow.clock import Clock
+from afterglow.errors import SettingError
 from afterglow.keep.backend import Backend, Cycle, Selection, Totals
-from afterglow.keep.decay import HOT_S, WARM_S
+from afterglow.keep.decay import FARTHEST_TICK, HOT_S, WARM_S
+from afterglow.keep.encode import whole
 from afterglow.keep.profile import Profile, QuotaPolicy
 
 __all__ = ["Tiers", "Upkeep", "cycle_of", "due_ticks"]
@@ -62,7 +64,9 @@ class Upkeep:
         def due(totals: Totals) -> tuple[int, int, int]:
             if ticks is None:
                 return due_ticks(totals, self._profile, now_ns)
-            return ticks, totals.moment.ticked_at, totals.ingested
+            # At the farthest tick time stands still: no column holds a later one.
+            left = max(0, FARTHEST_TICK - totals.moment.tick)
+            return min(ticks, left), totals.moment.ticked_at, totals.ingested
 
         cycle = self._backend.advance(due, now_ns)
         self._counters["pruned"] += cycle.pruned
@@ -100,12 +104,17 @@ class Upkeep:
         max_payload_bytes: int | None,
         policy: QuotaPolicy | None,
     ) -> list[str]:
-        """Evict what is beyond the quota; the profile's where nothing else is said."""
+        """Evict what is beyond the quota; the profile's where nothing else is said. Raises
+        SettingError."""
         profile = self._profile
+        policy = profile.quota_policy if policy is None else policy
+        if policy not in get_args(QuotaPolicy):
+            known = ", ".join(get_args(QuotaPolicy))
+            raise SettingError(f"unknown policy {policy!r}: there are {known}")
         evicted = self._backend.evict(
-            profile.max_entries if max_entries is None else max_entries,
-            profile.max_payload_bytes if max_payload_bytes is None else max_payload_bytes,
-            profile.quota_policy if policy is None else policy,
+            _quota(max_entries, "max_entries", profile.max_entries),
+            _quota(max_payload_bytes, "max_payload_bytes", profile.max_payload_bytes),
+            policy,
             [name for name, kind in profile.kinds.items() if kind.protected],
             self._clock.wall_ns(),
         )
@@ -117,6 +126,10 @@ class Upkeep:
         erased = self._backend.erase(selection, self._clock.wall_ns(), partition)
         self._counters["erased"] += erased
         return erased
+
+
+def _quota(given: int | None, name: str, default: int) -> int:
+    return default if given is None else whole(given, name)
 
 
 def cycle_of(totals: Totals) -> Cycle | None:

@@ -60,8 +60,10 @@ def connect(path: Path, mode: str, *, busy_ms: int = _BUSY_MS) -> sqlite3.Connec
     """A connection in autocommit; `mode` is SQLite's ro, rw or rwc, or `immutable`.
 
     immutable reads a file in a folder where SQLite cannot put its helpers; it is right only
-    where nobody writes. Raises sqlite3.Error.
+    where nobody writes. Raises sqlite3.Error, and StoreError for what SQLite would cut off.
     """
+    if "\0" in str(path):
+        raise StoreError(f"{str(path)!r} is no path: it holds a NUL character; name another file")
     options = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     # The class, not sqlite3.connect: instrumentations replace that, and would trace our own work.
     connection = sqlite3.Connection(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from afterglow.errors import EntryError, SettingError
 from afterglow.keep.decay import crossing, faded, strength
+from afterglow.keep.entry import Entry
 from afterglow.keep.profile import MEMORY, Kind, Profile
 from afterglow.keep.store import TraceStore
 from afterglow.testing import ManualClock
@@ -22,10 +25,14 @@ FAST = Profile(
 )
 
 
-def strength_of(store: TraceStore, trace_id: str) -> float:
+def one(store: TraceStore, trace_id: str) -> Entry:
     entry = store.get(trace_id)
     assert entry is not None
-    return entry.strength
+    return entry
+
+
+def strength_of(store: TraceStore, trace_id: str) -> float:
+    return one(store, trace_id).strength
 
 
 @pytest.mark.parametrize("flushed", [False, True])
@@ -124,11 +131,70 @@ def test_ticks_by_volume(stores: Stores, clock: ManualClock) -> None:
 
 
 def test_cycles_take_whole_numbers(store: TraceStore) -> None:
-    for wrong in (-1, 1.5, "1", 1 << 70):
+    for wrong in (-1, 1.5, "1", True):
         with pytest.raises(SettingError, match="ticks"):
             store.decay_cycle(ticks=wrong)  # type: ignore[arg-type]
     assert store.last_cycle is None
     assert store.decay_cycle(ticks=0).total == 0
+
+
+def test_at_the_end_of_time_ticks_stand_still(store: TraceStore) -> None:
+    store.store(1, kind="identity", trace_id="i")
+    for ticks in (1 << 61, 1 << 61, 1 << 62, 1 << 70, None):
+        assert store.decay_cycle(ticks=ticks).remaining == 1
+    assert store.reinforce("i")
+    assert store.decay_cycle(ticks=1).ticks == 0
+    assert strength_of(store, "i") == 1.0
+
+
+def test_counts_of_a_cycle_are_attributes_and_items(store: TraceStore) -> None:
+    store.store(1, kind="semantic")
+    cycle = store.decay_cycle()
+    counts = dict(cycle)
+    assert (counts["decayed"], counts["pruned"], counts["total"]) == (1, 0, 1)
+    assert cycle["remaining"] == cycle.remaining == 1
+    assert cycle["maintained_at"] == cycle.maintained_at == counts["maintained_at"]
+    with pytest.raises(KeyError):
+        cycle["no"]
+    assert store.last_cycle == cycle
+
+
+def test_marks_of_strength(store: TraceStore) -> None:
+    for kind in ("procedural", "identity"):
+        store.store(1, kind=kind, trace_id=kind)
+        for _ in range(4):
+            store.reinforce(kind)
+        assert not one(store, kind).to_archive
+    assert not one(store, "procedural").auto_fires  # 0.8
+    store.reinforce("procedural")
+    assert one(store, "procedural").auto_fires
+    assert not one(store, "identity").auto_fires
+    store.store(1, kind="sensory", trace_id="faint")
+    store.decay_cycle(ticks=10**9)
+    assert one(store, "faint").strength <= 0.051
+    assert not one(store, "faint").to_archive
+    store.decay_cycle(ticks=10**9)
+    assert one(store, "faint").to_archive
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_entries": -1},
+        {"max_entries": "5"},
+        {"max_payload_bytes": -1},
+        {"max_payload_bytes": 1.5},
+        {"policy": "oldest"},
+    ],
+    ids=str,
+)
+def test_a_quota_that_makes_no_sense_takes_nothing(
+    store: TraceStore, wrong: dict[str, Any]
+) -> None:
+    store.store(1, kind="semantic")
+    with pytest.raises(SettingError, match=next(iter(wrong))):
+        store.enforce_quota(**wrong)
+    assert store.count() == 1
 
 
 def test_reinforcement_is_refused_with_a_reason(store: TraceStore) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from afterglow.errors import EntryError
+from afterglow.errors import EntryError, SettingError
 from afterglow.keep.decay import score
 from afterglow.keep.profile import MEMORY, Kind, Profile
 from afterglow.keep.store import TraceStore
@@ -96,7 +98,7 @@ def test_retrieve_and_reinforce(filled: TraceStore) -> None:
     assert ids(filled.retrieve_and_reinforce(min_strength=0.95)) == ["f"]
 
 
-@pytest.mark.parametrize("trace_id", ["", "\0", "a\0b", "\ud800", "x" * 10_000, None, 7, b"f"])
+@pytest.mark.parametrize("trace_id", ["", "\0", "a\0b", "\ud800", "x" * 10_000, None, 7, b"f", ["f"]])
 def test_what_can_be_no_id_is_not_found(filled: TraceStore, trace_id: Any) -> None:
     assert filled.get(trace_id) is None
     assert not filled.delete(trace_id)
@@ -107,6 +109,31 @@ def test_what_can_be_no_id_is_not_found(filled: TraceStore, trace_id: Any) -> No
     with pytest.raises(EntryError, match="surrogate"):
         filled.by_tag("\ud800")
     assert filled.count() == 5
+
+
+@pytest.mark.parametrize(
+    ("look", "says"),
+    [
+        (lambda s: s.all(min_strength="x"), "min_strength"),
+        (lambda s: s.all(min_strength=math.nan), "min_strength"),
+        (lambda s: s.by_kind("semantic", limit=-1), "limit"),
+        (lambda s: s.by_tag("t", limit=1.5), "limit"),
+        (lambda s: s.associated("f", limit="2"), "limit"),
+        (lambda s: s.ranked("f"), "list of ids"),
+        (lambda s: s.ranked(["f"], at="now"), "at"),
+        (lambda s: s.ranked(["f"], min_strength=None), "min_strength"),
+        (lambda s: s.walk_associations("f", max_hops=None), "max_hops"),
+        (lambda s: s.walk_associations("f", min_strength=math.nan), "min_strength"),
+        (lambda s: s.retrieve_and_reinforce(limit="x"), "limit"),
+    ],
+    ids=str,
+)
+def test_looks_that_make_no_sense_say_so(
+    filled: TraceStore, look: Callable[[TraceStore], object], says: str
+) -> None:
+    with pytest.raises(SettingError, match=says):
+        look(filled)
+    assert len(filled.all(limit=1 << 70)) == 5
 
 
 def test_walks_go_breadth_first_along_links(stores: Stores) -> None:
