@@ -229,8 +229,12 @@ def test_standing_says_what_goes_when(service: Service) -> None:
         service.clock.advance_s((goes_ns - service.clock.wall_ns()) / 1e9 - 60)
         opened.step()
         assert first.trace_id in entries(service.database)
+        assert standing(opened, service.clock.wall_ns(), limit=0).due["faded"] == 0
         service.clock.advance_s(61)
-        opened.step()
+        opened.step(forget=False)
+        due = standing(opened, service.clock.wall_ns(), limit=0).due
+        went = opened.step().forgotten.traces
+        assert due == {"faded": went, "quota": 0} and went
         assert first.trace_id not in entries(service.database)
 
 

@@ -63,7 +63,12 @@ def test_keep_says_what_is_kept_and_why(command: Command, calm: Path) -> None:
 
 def test_a_quota_forgets_and_everything_still_adds_up(command: Command, calm: Path) -> None:
     before = command("report", "--run", "calm", "--json").stdout
-    assert kept(command, "--dry-run", "--max-traces", "1")["pass"]["forgotten_traces"] == 0
+    said = command("keep", "--dry-run", "--max-traces", "1").stdout
+    assert "a pass now would forget 5 traces beyond keep_max_traces" in said
+    document = kept(command, "--dry-run", "--max-traces", "1")
+    assert document["pass"]["forgotten_traces"] == 0
+    assert document["due"] == {"faded": 0, "quota": 5} and not document["full"]
+    assert "a pass now would forget nothing" in command("keep", "--dry-run").stdout
     assert kept(command, "--max-traces", "1")["pass"]["forgotten_spans"] == 10
     assert counted(command) == {"quota": 10}
     assert command("report", "--run", "calm", "--json").stdout == before

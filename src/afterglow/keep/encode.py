@@ -200,10 +200,10 @@ def share(value: object, what: str) -> float:
     return float(value)
 
 
-def whole(value: object, what: str) -> int:
+def whole(value: Any, what: str) -> int:
     """A whole number from 0. Raises SettingError."""
     try:
-        number = index(value)  # type: ignore[arg-type]  that is the question
+        number = index(value)
     except TypeError:
         number = -1
     if isinstance(value, bool) or number < 0:

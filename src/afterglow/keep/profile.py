@@ -65,7 +65,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingError(f"kinds={self.kinds!r} is no dict of names and Kind(...)")
         for name, kind in self.kinds.items():
             if not (isinstance(name, str) and name and isinstance(kind, Kind)) or "\0" in name:
-                raise SettingError(f"kinds={{{name!r}: {kind!r}}} is no dict of names and Kind(...)")
+                raise SettingError(
+                    f"kinds={{{name!r}: {kind!r}}} is no dict of names and Kind(...)"
+                )
         _check("tick_s", self.tick_s, 1e-9, _LONGEST_TICK_S)
         if self.tick_entries is not None:
             _check("tick_entries", self.tick_entries, 1, _MOST)

@@ -275,6 +275,12 @@ class Retention:
         self._pass.compacted += made.compacted
         self._pass.over_bytes = made.over_bytes
 
+    @property
+    def full(self) -> bool:
+        """Whether the file is so large that the next pass makes room in it."""
+        with explained(self.path):
+            return self._quota.is_full()
+
     def _evict(self, most: int) -> int:
         """Forget what would fade soonest until so many entries are left; how many went."""
         gone = self._backend.evict(

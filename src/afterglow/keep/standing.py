@@ -66,6 +66,9 @@ class Standing(msgspec.Struct, frozen=True):
     max_traces: int
     traces: int
     kinds: list[KeptKind]
+    #: Traces that a pass would forget now, by reason; where the file is `full`, more than these.
+    due: dict[str, int]
+    full: bool
     forgotten: dict[str, int]
     forgotten_spans: int
     #: Strongest first: what stays longest.
@@ -74,6 +77,10 @@ class Standing(msgspec.Struct, frozen=True):
     next_to_go: list[KeptTrace]
 
 
+_FADED: Final = """
+SELECT count(*) FROM partitions AS p JOIN entries AS e ON e.partition = p.id
+WHERE p.name = ? AND e.prune_tick <= ?
+"""
 _KINDS: Final = (
     "SELECT kind, count(*), sum(spans), sum(errors), sum(bytes) FROM traces GROUP BY kind"
 )
@@ -102,13 +109,22 @@ def standing(retention: Retention, now_ns: int, *, limit: int) -> Standing:
         pinned = connection.execute(_PINNED, (PARTITION, limit)).fetchall()
         latest = connection.execute(_LATEST, (PARTITION, limit - len(pinned))).fetchall()
         soonest = connection.execute(_SOONEST, (PARTITION, limit)).fetchall()
+        tick = tick_at(retention.read([]).moment, profile, now_ns)
+        (faded,) = connection.execute(_FADED, (PARTITION, tick)).fetchone()
+    may_go = (
+        sum(kinds[k][1] for k in KINDS if k in kinds and not profile.kinds[k].protected) - faded
+    )
+    traces = sum(row[1] for row in kinds.values())
+    too_many = max(0, traces - faded - retention.config.keep_max_traces)
     return Standing(
         file_bytes=room.file_bytes,
         used_bytes=room.used_bytes,
         max_bytes=retention.config.keep_max_bytes,
         max_traces=retention.config.keep_max_traces,
-        traces=sum(row[1] for row in kinds.values()),
+        traces=traces,
         kinds=[_kind(name, kinds.get(name), profile) for name in KINDS],
+        due={"faded": faded, "quota": min(too_many, max(0, may_go))},
+        full=retention.full,
         forgotten={why: numbers.get(f"forgotten_{why}", 0) for why in FORGET_REASONS},
         forgotten_spans=numbers.get("forgotten_spans", 0),
         strongest=_traces(retention, [*pinned, *latest], now_ns),

@@ -43,7 +43,7 @@ def show(result: Pass, found: Standing, *, dry_run: bool, as_json: bool) -> None
         return
     screen = Screen()
     now_ns = SystemClock().wall_ns()
-    _print_pass(screen, result, dry_run=dry_run)
+    _print_pass(screen, result, _due(found) if dry_run else "")
     if not found.traces:
         screen.prose("no trace is in the file")
         _print_forgotten(screen, found)
@@ -103,10 +103,20 @@ def _went(result: Pass) -> str:
     return f"{plural(gone.traces, 'trace')} forgotten ({plural(gone.spans, 'span')})"
 
 
-def _print_pass(screen: Screen, result: Pass, *, dry_run: bool) -> None:
-    facts = [(_folded(result), ""), (_went(result), "bold")]
-    if dry_run:
-        facts.append(("nothing was forgotten (--dry-run)", styles.GOOD))
+def _due(found: Standing) -> str:
+    """What a pass without --dry-run would do."""
+    faded, quota = found.due["faded"], found.due["quota"]
+    would = [
+        f"{plural(faded, 'trace')} that faded" if faded else "",
+        f"{plural(quota, 'trace')} beyond keep_max_traces" if quota else "",
+        "some for the room they take" if found.full else "",
+    ]
+    listed = ", ".join(text for text in would if text) or "nothing"
+    return f"nothing was forgotten (--dry-run); a pass now would forget {listed}"
+
+
+def _print_pass(screen: Screen, result: Pass, due: str) -> None:
+    facts = [(_folded(result), ""), (_went(result), "bold"), (due, styles.GOOD)]
     if any(text for text, _ in facts):
         screen.prose(screen.joined(facts))
 

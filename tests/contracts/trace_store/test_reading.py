@@ -98,7 +98,9 @@ def test_retrieve_and_reinforce(filled: TraceStore) -> None:
     assert ids(filled.retrieve_and_reinforce(min_strength=0.95)) == ["f"]
 
 
-@pytest.mark.parametrize("trace_id", ["", "\0", "a\0b", "\ud800", "x" * 10_000, None, 7, b"f", ["f"]])
+@pytest.mark.parametrize(
+    "trace_id", ["", "\0", "a\0b", "\ud800", "x" * 10_000, None, 7, b"f", ["f"]]
+)
 def test_what_can_be_no_id_is_not_found(filled: TraceStore, trace_id: Any) -> None:
     assert filled.get(trace_id) is None
     assert not filled.delete(trace_id)
