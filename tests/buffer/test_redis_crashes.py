@@ -214,3 +214,23 @@ def reference_ids(given: Sequence[Sequence[BufferedSpan]]) -> set[str]:
     for batch in given:
         memory.add(batch, NOW_NS)
     return {part.message_id for page in memory.take_due(LATER_NS, owner="m") for part in page}
+
+
+@pytest.mark.parametrize(("first", "then"), [(0, 3), (3, 0), (2, 3), (1, 0)])
+def test_a_batch_refused_half_way_and_repeated_in_another_phase_leaves_nothing(
+    redis_single: SingleRedis, first: int, then: int
+) -> None:
+    """The chunks of the first try are in a layout that no entry speaks of."""
+    given = batches(24)
+    delivery = Delivery(given)
+    buffer = open_buffer(redis_single.url, rollout_phase=then, inline_bytes=0)
+    for batch in given:
+        dying = open_buffer(redis_single.url, rollout_phase=first, inline_bytes=0)
+        die_at(dying, 1, after=True)
+        with pytest.raises(Died):
+            dying.add(batch, NOW_NS)
+        dying.close()
+        buffer.add(batch, NOW_NS)
+    delivery.flush(buffer)
+    delivery.check(buffer, [redis_single])
+    buffer.close()

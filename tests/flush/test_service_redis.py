@@ -20,7 +20,7 @@ from afterglow.errors import RolloutError
 from afterglow.flush.supervisor import Supervisor
 from afterglow.model.segment import BufferBooks
 from afterglow.sink.segment_file import read_segments
-from tests.flush.workers import TRACES_A_BATCH, Worker
+from tests.flush.workers import Worker
 
 FLUSH = FlushConfig(
     flushers=2,
@@ -57,8 +57,6 @@ class Plant:
         self.supervisor = supervisor
         self.seed = seed
         self.workers: list[Worker] = []
-        #: Times that a worker slept through steps of the rollout, maybe in the middle of a batch.
-        self.sleeps = 0
         self.gone: list[Worker] = []
 
     def start_worker(self, number: int, **settings: Any) -> Worker:
@@ -135,9 +133,6 @@ class Plant:
             for key in client.scan_iter(b"*", 1_000)
         )
         nodes.close()
-        # A batch that was refused half way and repeated in another phase leaves chunks of the
-        # first one to their TTL (docs/span-buffer.md); nothing else may be left of payloads.
-        assert kinds.pop(b"s", 0) <= self.sleeps * 2 * TRACES_A_BATCH
         assert set(kinds) <= {b"ctl", b"ssr", b"ssm"}, kinds
 
 
@@ -244,7 +239,6 @@ def test_a_walk_through_the_phases_with_workers_that_sleep_through_steps(
         sleeper = chance.choice(plant.workers) if round_number % 3 == 0 else None
         if sleeper is not None:
             os.kill(sleeper.pid, signal.SIGSTOP)
-            plant.sleeps += 1
             plant.until(lambda pid=sleeper.pid: pid not in plant.phases())  # type: ignore[misc]
         for _ in range(2):
             steps = [1] * (phase < 3) + [-1] * (phase > 0)

@@ -23,7 +23,7 @@ class Settlement(NamedTuple):
     """What is to be done with a sealed trace once its parts are safe.
 
     `taken` entries leave the list, `back` returns to its head (the last first); `chunks` are
-    those whose payloads are to be removed, `record` remembers them.
+    those whose payloads are to be removed, from whichever layout has them, `record` remembers them.
     """
 
     taken: int
@@ -32,7 +32,7 @@ class Settlement(NamedTuple):
     next_look_us: int | None
     record: bytes
     back: Sequence[bytes]
-    chunks: tuple[tuple[int, bytes], ...]
+    chunks: tuple[bytes, ...]
 
 
 class PlannedPart(NamedTuple):
@@ -111,15 +111,14 @@ class Lease:
         back, gone = self._left() if plan.left else ([], self.stored)
         staying = {stored.chunk for _, stored in back}
         chunks = tuple(
-            {
-                (stored.places, stored.chunk): None
+            dict.fromkeys(
+                stored.chunk
                 for stored in gone
                 if stored.places != INLINE and stored.chunk not in staying
-            }
+            )
         )
         fence = (self.fence.generation, self.fence.token)
-        ids = [chunk for _, chunk in chunks]
-        record = encode_record(fence, self.sealed_ns, bytes(8), (), ids) if chunks else b""
+        record = encode_record(fence, self.sealed_ns, bytes(8), (), chunks) if chunks else b""
         return Settlement(
             self.n_sealed,
             duplicates + self.lost_duplicates,

@@ -58,7 +58,7 @@ class Prepared(NamedTuple):
     name: bytes
     fence: Fence
     total: int
-    chunks: tuple[tuple[int, bytes], ...]
+    chunks: tuple[bytes, ...]
 
 
 class Sealed(NamedTuple):

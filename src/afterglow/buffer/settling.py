@@ -8,13 +8,12 @@ deliver, or a settlement to finish.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from afterglow.assembly import ids_of_pieces
-from afterglow.buffer.codec import COLOCATED, DISTRIBUTED, encode_record
+from afterglow.buffer.codec import encode_record
 from afterglow.buffer.keys import Keys
-from afterglow.buffer.layouts import ChunkReader
 from afterglow.buffer.leases import Lease
 from afterglow.buffer.routing import Command, Router, command, evalsha, slot_of
 from afterglow.buffer.sealing import Prepared
@@ -28,6 +27,7 @@ _NOT_OURS, _MORE, _SETTLED, _PREPARED, _UNSETTLED = -1, 0, 1, 2, 3
 #: A call carries about so much, and so many traces at most.
 _CALL_BYTES: Final = 1 << 20
 _CALL_TRACES: Final = 128
+_UNLINK_KEYS: Final = 256
 #: Tombstones live a little longer than they count, for the clock of Redis is not the caller's.
 _ROOTS_SLACK_S: Final = 60.0
 
@@ -48,9 +48,6 @@ class Settler:
         self._router = router
         self._keys = keys
         self._replicas = replicas
-        self._everywhere = ChunkReader(
-            ((COLOCATED, keys.colocated), (DISTRIBUTED, keys.distributed))
-        )
         self._slots = [slot_of(key) for key in keys.queue]
         self._ttl_s = max(round(config.ttl_s), 1)
         self._roots_ttl_ms = round((config.tombstone_s + _ROOTS_SLACK_S) * 1_000)
@@ -109,11 +106,7 @@ class Settler:
 
     def finish(self, prepared: Sequence[Prepared]) -> None:
         """Remove the payloads of prepared settlements, then settle."""
-        unlinks = []
-        for one in prepared:
-            for places, chunk in one.chunks:
-                keys = self._everywhere.keys(places, one.name, chunk)
-                unlinks += [command(key, b"UNLINK", key) for key in keys]
+        unlinks = [unlink for one in prepared for unlink in self._unlinks(one)]
         for at in range(0, len(unlinks), 2_000):
             self._run(unlinks[at : at + 2_000])
         self._call(
@@ -124,6 +117,22 @@ class Settler:
                 for one in prepared
             ]
         )
+
+    def _unlinks(self, one: Prepared) -> Iterator[Command]:
+        """Chunks leave both layouts, whatever their entries say.
+
+        An `add` that was refused before its entries were there may have been repeated in another
+        phase of the rollout: then the other layout has the chunk, too, and no entry says so.
+        """
+        for chunk in one.chunks:
+            key = self._keys.distributed(one.name, chunk)
+            yield command(key, b"UNLINK", key)
+        for at in range(0, len(one.chunks), _UNLINK_KEYS):
+            keys = [
+                self._keys.colocated(one.name, chunk)
+                for chunk in one.chunks[at : at + _UNLINK_KEYS]
+            ]  # all in the slot of their trace
+            yield command(keys[0], b"UNLINK", *keys)
 
     def release(self, leases: Iterable[Lease]) -> None:
         """Give leases back."""

@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Final
 
 from afterglow.assembly import Piece
-from afterglow.buffer.codec import COLOCATED, DISTRIBUTED, parse_records
+from afterglow.buffer.codec import parse_records
 from afterglow.buffer.keys import Keys, buckets_of
 from afterglow.buffer.layouts import ChunkReader
 from afterglow.buffer.leases import Lease, LeasedPart, PlannedPart
@@ -24,7 +24,6 @@ __all__ = ["Taker"]
 _LOOK: Final = 64
 #: What a span is taken to weigh before the first was seen.
 _GUESS_BYTES: Final = 1_000
-_BOTH: Final = COLOCATED | DISTRIBUTED
 
 #: Payloads by lease (its identity) and number of the entry.
 _Blobs = dict[tuple[int, int], bytes]
@@ -240,5 +239,5 @@ def _weight(leases: Sequence[Lease], before: float) -> float:
 
 def _prepared(sealed: Sealed) -> Prepared:
     record = sealed.settlement[4]
-    chunks = tuple((_BOTH, chunk) for one in parse_records(record) for chunk in one.chunks)
+    chunks = tuple(chunk for one in parse_records(record) for chunk in one.chunks)
     return Prepared(sealed.due.bucket, sealed.due.name, sealed.fence, 0, chunks)
