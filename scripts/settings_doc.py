@@ -19,7 +19,8 @@ Generated from `src/afterglow/config/` by `make docs`; change it there.
 A value comes from, in this order: the keyword of the constructor (or the option of the command
 line), the environment variables in the order they are listed, the default. An empty variable
 counts as not set. A value that cannot be used stops the constructor with a `SettingError` that
-names the setting and says what it takes.
+names the setting and says what it takes; but what an `OTEL_...` variable says is then left out,
+with a warning, as the OpenTelemetry specification asks.
 """
 
 
@@ -57,7 +58,10 @@ def page() -> str:
         for name, kind, value, setting in config.described(room):
             limits = f"; {number(setting.low)} to {number(setting.high)}" if setting.high else ""
             unit = f" ({setting.unit})" if setting.unit and value is not None else ""
-            variables = ", ".join(f"`{variable}`" for variable in setting.env)
+            variables = ", ".join(
+                f"`{variable}`" + (" (in ms)" if variable in setting.env_ms else "")
+                for variable in setting.env
+            )
             parts.append(
                 f"\n### {name}\n\n{setting.why}\n\n"
                 f"* default: {default(value)}{unit}\n"

@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -28,7 +29,7 @@ from afterglow.config import (
     load,
     room_fields,
 )
-from afterglow.errors import SettingError, StoreError
+from afterglow.errors import MissingExtraError, SettingError, StoreError
 from afterglow.handover import Handover
 from afterglow.model.run import Process
 from afterglow.model.span import trace_id_hex
@@ -84,15 +85,7 @@ class Tracer(record_tracer.Tracer):
         resource: Callable[[], Mapping[str, str]] | None = None,
         **settings: Any,
     ) -> None:
-        known = room_fields(RecordConfig, WriteConfig, JournalConfig)
-        unknown = sorted(settings.keys() - known)
-        if unknown:
-            raise SettingError(
-                f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}"
-            )
-        record = load(RecordConfig, settings)
-        write = load(WriteConfig, settings)
-        journal = load(JournalConfig, settings)
+        record, write, journal = checked_settings(settings)
         clock = clock or SystemClock()
         self.run_id = _valid_run_id(
             run_id or os.environ.get("AFTERGLOW_RUN_ID") or os.urandom(16).hex()
@@ -100,7 +93,8 @@ class Tracer(record_tracer.Tracer):
         #: What the process will end with, where somebody knows (`afterglow run` does).
         self.exit_status: int | None = None
         self._clock = clock
-        self._resource = resource or (lambda: _resource(record))
+        #: The resource attributes of this process, asked for by each batch.
+        self.resource: Callable[[], Mapping[str, str]] = resource or (lambda: _resource(record))
         self._start_ns = clock.wall_ns()
         #: The database this tracer's spans can be read from; None with a sink of your own.
         self.path: Path | None = None
@@ -155,12 +149,28 @@ class Tracer(record_tracer.Tracer):
             start_ns=self._start_ns,
             end_ns=end_ns,
             exit_status=self.exit_status,
-            resource=dict(self._resource()),
+            resource=dict(self.resource()),
         )
 
     def after_fork(self) -> None:
         self._start_ns = self._clock.wall_ns()
         super().after_fork()
+
+
+def checked_settings(
+    settings: Mapping[str, Any],
+) -> tuple[RecordConfig, WriteConfig, JournalConfig]:
+    """The settings of a tracer, by room; SettingError for what cannot be used."""
+    known = room_fields(RecordConfig, WriteConfig, JournalConfig)
+    unknown = sorted(settings.keys() - known)
+    if unknown:
+        raise SettingError(f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}")
+    return load(RecordConfig, settings), load(WriteConfig, settings), load(JournalConfig, settings)
+
+
+def is_enabled(settings: Mapping[str, Any]) -> bool:
+    """Whether these settings, and the environment, have spans recorded."""
+    return load(RecordConfig, settings).enabled
 
 
 def open_database(
@@ -330,15 +340,16 @@ def run_program(
     *,
     is_module: bool,
     run_id: str | None = None,
+    otel: bool = False,
     closing: Callable[[Path, str], Sequence[str]] | None = None,
     settings: Mapping[str, Any],
 ) -> NoReturn:
     """Run a program and record it: this process becomes the Python that does (instrument/).
 
     `settings` are any of RunConfig, RecordConfig, WriteConfig and JournalConfig; None means not
-    given. `closing(database, run id)` names a command to run when the program has ended; its
-    output shows on a terminal only. Raises SettingError, StoreError or OSError before anything
-    runs.
+    given. `otel`: what is instrumented with OpenTelemetry is recorded, too. `closing(database,
+    run id)` names a command to run when the program has ended; its output shows on a terminal
+    only. Raises SettingError, StoreError, MissingExtraError or OSError before anything runs.
     """
     from afterglow.instrument.carried import Carried
     from afterglow.instrument.runner import become, roots_of
@@ -349,6 +360,8 @@ def run_program(
         load(room, given)
     database = Path(run.database).absolute()
     check_writable(database)
+    if otel and find_spec("opentelemetry") is None:
+        raise MissingExtraError("afterglow run --otel", "otel")
     run_id = _valid_run_id(run_id or os.environ.get("AFTERGLOW_RUN_ID") or os.urandom(16).hex())
     carried = Carried(
         database=str(database),
@@ -363,6 +376,7 @@ def run_program(
         prefix=sys.prefix,
         home=str(Path(__file__).resolve().parent.parent),
         closing=tuple(closing(database, run_id)) if closing is not None else (),
+        otel=otel,
     )
     become(carried, target, is_module, arguments)
 

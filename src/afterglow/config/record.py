@@ -149,9 +149,10 @@ class WriteConfig(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "s",
             "What a kill -9 can cost at most; shorter batches compress less.",
-            ("AFTERGLOW_FLUSH_INTERVAL_S",),
+            ("AFTERGLOW_FLUSH_INTERVAL_S", "OTEL_BSP_SCHEDULE_DELAY"),
             0.001,
             3_600.0,
+            env_ms=("OTEL_BSP_SCHEDULE_DELAY",),
         ),
     ] = 0.5
     shutdown_timeout_s: Annotated[

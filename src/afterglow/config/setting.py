@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -10,13 +11,16 @@ import msgspec
 
 from afterglow.errors import SettingError
 
-__all__ = ["Setting", "described", "load", "room_fields"]
+__all__ = ["Setting", "described", "from_environment", "load", "room_fields"]
+
+logger = logging.getLogger("afterglow")
 
 
 class Setting(msgspec.Struct, frozen=True):
     """What a person must know of one setting; `env` holds its names, ours first.
 
-    Limits are of numbers, and of the length of texts. A `secret` is never shown.
+    Limits are of numbers, and of the length of texts. A `secret` is never shown. Variables in
+    `env_ms` say it in milliseconds, where the setting is in seconds.
     """
 
     unit: str
@@ -25,6 +29,7 @@ class Setting(msgspec.Struct, frozen=True):
     low: float | None = None
     high: float | None = None
     secret: bool = False
+    env_ms: tuple[str, ...] = ()
 
 
 Room = TypeVar("Room", bound=msgspec.Struct)
@@ -51,7 +56,9 @@ def load(
     """A room's settings from arguments, environment and defaults.
 
     Arguments that are None count as not given. Raises SettingError, which names the setting
-    and where the value came from; an empty environment variable counts as not set.
+    and where the value came from; an empty environment variable counts as not set. What an
+    `OTEL_...` variable says is left out where it cannot be used, and a warning says so: as the
+    OpenTelemetry specification asks.
     """
     environ = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -60,12 +67,39 @@ def load(
         if given is not None:
             values[name] = _checked(given, name, kind, setting, strict=True)
             continue
-        for variable in setting.env:
-            text = environ.get(variable, "").strip()
-            if text:
-                values[name] = _checked(_split(text, kind), variable, kind, setting, strict=False)
-                break
+        found = from_environment(kind, setting, environ)
+        if found is not None:
+            values[name] = found[1]
     return room(**values)
+
+
+def from_environment(
+    kind: Any, setting: Setting, environ: Mapping[str, str]
+) -> tuple[str, Any] | None:
+    """The variable that gives a setting its value, and the value; None where none does."""
+    for variable in setting.env:
+        text = environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            value = _checked(_split(text, kind), variable, kind, setting, strict=False)
+        except SettingError as error:
+            if not variable.startswith("OTEL_"):
+                raise
+            _warn_once(f"{error}; it is left out")
+            continue
+        return variable, value
+    return None
+
+
+#: Several tracers of a process read the same environment.
+_warned: set[str] = set()
+
+
+def _warn_once(line: str) -> None:
+    if line not in _warned:
+        _warned.add(line)
+        logger.warning("%s", line)
 
 
 def _split(text: str, kind: Any) -> object:
@@ -79,6 +113,8 @@ def _checked(value: object, name: str, kind: Any, setting: Setting, *, strict: b
     except msgspec.ValidationError:
         given = name if setting.secret else f"{name}={value!r}"
         raise SettingError(f"{given} is not {_words(kind)}") from None
+    if name in setting.env_ms:
+        result = result / 1_000
     _check_limits(result, name, setting)
     return result
 

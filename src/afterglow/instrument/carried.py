@@ -42,6 +42,8 @@ class Carried(NamedTuple):
     closing: tuple[str, ...] = ()
     #: Variables of `HIDDEN` that the child's own environment has.
     hidden: dict[str, str] = {}  # noqa: RUF012  never changed
+    #: Record OpenTelemetry's spans, too (`--otel`).
+    otel: bool = False
     #: The process that the person started.
     first: bool = False
 

@@ -49,16 +49,19 @@ def begin(
     trace: Mapping[str, str],
     before: Collection[str],
     make_tracer: Callable[..., Recorder],
+    install_otel: Callable[[Recorder], None],
 ) -> None:
     """Trace this process.
 
     `text` is what was carried, `trace` the span that started us, `before` the modules that were
-    loaded before ours.
+    loaded before ours. `install_otel` is called where `--otel` was given.
     """
     carried = decoded(text)
     if any("multiprocessing.resource_tracker" in word for word in sys.orig_argv[:4]):
         return  # a servant of the library's own: it runs nothing of the user's
-    _Process(carried, dict(trace), frozenset(before), make_tracer).begin()
+    process = _Process(carried, dict(trace), frozenset(before), make_tracer)
+    process.install_otel = install_otel if carried.otel else None
+    process.begin()
 
 
 class _Process:
@@ -78,6 +81,8 @@ class _Process:
         self._first_pid = os.getpid() if carried.first else None
         self._tracer: Recorder | None = None
         self._spans: Any = None  # site.Spans, once there is a tracer
+        self.install_otel: Callable[[Recorder], None] | None = None
+        self._is_hooked = False
         self._main_module = _module_after_m()
         #: What to do when a module is about to be loaded. Only then do we stand in sys.meta_path,
         #: and only until the module that we wait for has come.
@@ -105,6 +110,8 @@ class _Process:
         if traced or self._first_pid is not None:
             self._started()
         hook_loader(self._module_code)
+        self._is_hooked = True
+        self._join_otel()
         if script is not None:
             take_over(script, self._script_code, _forget_boot)
         for name in [name for name in self._on_load if name in sys.modules]:
@@ -133,7 +140,17 @@ class _Process:
             tracer.counts = spans.counts
             os.register_at_fork(after_in_child=spans.after_fork)
             self._tracer = tracer
+            self._join_otel()
         return self._spans
+
+    def _join_otel(self) -> None:
+        """Once there is a tracer; what the instrumentations import may be the person's to trace."""
+        install = self.install_otel
+        if install is None or self._tracer is None or not self._is_hooked:
+            return
+        self.install_otel = None
+        with self._as_at_startup():
+            install(self._tracer)
 
     @contextmanager
     def _as_at_startup(self) -> Iterator[None]:

@@ -53,7 +53,10 @@ class Begin:
         # Beneath a span that stands for a Context is what was beneath it, not itself: else a
         # trace of a thousand spans, one in the other, would be as deep to look through.
         beneath = context.inherited.base if isinstance(context, AsContext) else context
-        sampled = self._join(span, beneath, parent)
+        innermost = self._scope.innermost
+        if innermost is not None and given is None:
+            parent = innermost() or parent
+        sampled = self._join(span, beneath, parent, is_given=given is not None)
         should_sample = self._should_sample
         if should_sample is not None:
             result = should_sample(
@@ -77,7 +80,7 @@ class Begin:
         self._say(span, attributes, links, start_time)
         return span
 
-    def _join(self, span: Span, context: Any, parent: Any) -> bool:
+    def _join(self, span: Span, context: Any, parent: Any, *, is_given: bool) -> bool:
         """Give the span its trace, id and parent; whether the parent is recorded."""
         ids = self._ids
         span.span_id = identity.next_id() if ids is None else ids.generate_span_id()
@@ -87,6 +90,8 @@ class Begin:
             mine = parent.inherited
             span.inherited = Inherited(context, mine.flags, mine.trace_state)
             return parent.sampled
+        if not isinstance(parent, trace_api.Span):
+            return self._native(span, context, parent)
         parent_context = parent.get_span_context()
         if parent_context is not None and not isinstance(parent_context, trace_api.SpanContext):
             raise TypeError("parent_span_context must be a SpanContext or None.")
@@ -99,13 +104,22 @@ class Begin:
                 context, SAMPLED | (flags & RANDOM), parent_context.trace_state
             )
             return bool(flags.sampled)
+        if not is_given:
+            around = current.get() or self._scope.core.base  # a span of afterglow.Tracer's own
+            if around is not None and ids is None:
+                return self._native(span, context, around)
         return self._root(span, context)
+
+    def _native(self, span: Span, context: Any, around: Any) -> bool:
+        """Under a span of afterglow.Tracer, or the caller of this whole process."""
+        span.inherited = _inherited(context)
+        span.trace = around.lost[1] if around.trace is None else around.trace
+        span.parent_id = around.span_id
+        return around.trace is not None
 
     def _root(self, span: Span, context: Any) -> bool:
         ids = self._ids
-        span.inherited = (
-            ROOT if context is EMPTY else Inherited(context, ROOT.flags, ROOT.trace_state)
-        )
+        span.inherited = _inherited(context)
         if ids is not None:
             span.trace = ids.generate_trace_id().to_bytes(16, "big")
             is_random = getattr(ids, "is_trace_id_random", None)
@@ -113,13 +127,8 @@ class Begin:
                 self._inherit(span, SAMPLED, ROOT.trace_state)
             span.parent_id = 0
             return True
-        around = current.get() or self._scope.core.base  # a span of afterglow.Tracer's own
-        if around is None:
-            span.trace, span.parent_id = span.span_id, 0
-            return True
-        span.trace = around.lost[1] if around.trace is None else around.trace
-        span.parent_id = around.span_id
-        return around.trace is not None
+        span.trace, span.parent_id = span.span_id, 0
+        return True
 
     def _inherit(self, span: Span, flags: int, trace_state: Any) -> None:
         if trace_state is None:
@@ -144,6 +153,10 @@ class Begin:
                     span.more().add_link(link.context, link.attributes, limits)
         if start_time is not None:
             span.more().start_time = start_time
+
+
+def _inherited(context: Any) -> Inherited:
+    return ROOT if context is EMPTY else Inherited(context, ROOT.flags, ROOT.trace_state)
 
 
 def _parent_id(context: Any) -> int:

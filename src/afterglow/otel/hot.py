@@ -61,7 +61,7 @@ def make_hot_path(
     modules = sys.modules
     extra_of = scope_.extra
     internal = extra_of(_INTERNAL)
-    plain_children = plain_ids and choice.plain_children
+    plain_children = plain_ids and choice.plain_children and scope_.innermost is None
     leaves_out = plain_ids and choice.leaves_out
     bound = choice.root_bound if plain_ids and core.base is None else None
     some = bound is not None and bound < EVERY

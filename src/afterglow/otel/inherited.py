@@ -48,6 +48,7 @@ class Scope:
         resource: Callable[[], Any],
         instrumentation: Any,
         info: Any = None,
+        innermost: Callable[[], Any] | None = None,
     ) -> None:
         self.core = core
         self.limits = limits
@@ -56,6 +57,8 @@ class Scope:
         self.info = info
         #: The sampler's description, where its decision is known from the trace id alone.
         self.rule = ""
+        #: Finds the current span where spans of afterglow.Tracer are in the same trees; else None.
+        self.innermost = innermost
         count = limits.max_span_attributes
         self.attribute_limit = UNBOUNDED if count is None else count
         self.text_limit = limits.max_span_attribute_length

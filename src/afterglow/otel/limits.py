@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import ClassVar
 
-__all__ = ["SpanLimits"]
+__all__ = ["VARIABLES", "SpanLimits"]
+
+VARIABLES = (
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+)
 
 _DEFAULT = 128  # OpenTelemetry specification, common, attribute limits
 
@@ -30,8 +42,14 @@ class SpanLimits:
         max_link_attributes: int | None = None,
         max_attribute_length: int | None = None,
         max_span_attribute_length: int | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        limit = self._limit
+        environ = os.environ if environment is None else environment
+
+        def limit(value: int | None, variable: str, default: int | None) -> int | None:
+            return self._limit(value, variable, default, environ)
+
         self.max_events = limit(max_events, "OTEL_SPAN_EVENT_COUNT_LIMIT", _DEFAULT)
         self.max_links = limit(max_links, "OTEL_SPAN_LINK_COUNT_LIMIT", _DEFAULT)
         every = limit(max_attributes, "OTEL_ATTRIBUTE_COUNT_LIMIT", None)
@@ -56,11 +74,13 @@ class SpanLimits:
         )
 
     @classmethod
-    def _limit(cls, value: int | None, variable: str, default: int | None) -> int | None:
+    def _limit(
+        cls, value: int | None, variable: str, default: int | None, environ: Mapping[str, str]
+    ) -> int | None:
         if value == cls.UNSET:
             return None
         if value is None:
-            text = os.environ.get(variable)
+            text = environ.get(variable)
             if text is None:
                 return default
             if not text.strip():

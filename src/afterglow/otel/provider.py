@@ -14,8 +14,8 @@ from afterglow import wiring
 from afterglow.config import RunConfig, load
 from afterglow.ledger import Ledger
 from afterglow.otel.api import trace_api
+from afterglow.otel.environment import is_disabled, limits_from_environment
 from afterglow.otel.inherited import Scope
-from afterglow.otel.limits import SpanLimits
 from afterglow.otel.processors import Processors
 from afterglow.otel.resource import (
     default_resource,
@@ -27,19 +27,34 @@ from afterglow.otel.sampling import choice_of, from_environment
 from afterglow.otel.settings import recorder_settings
 from afterglow.otel.tracer import OffTracer, Tracer
 from afterglow.ports import SpanSink
+from afterglow.record.follow import follow_from
 
 __all__ = ["TracerProvider"]
 
 # The SDK's own logger: programs listen there.
 logger = logging.getLogger("opentelemetry.sdk.trace")
 
+#: For fork; a provider that nobody has any more goes out by itself.
+_providers: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for provider in list(_providers):
+        provider._after_fork()
+
+
+# After record/identity.py's, which is imported first: the ids must have been drawn anew.
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
 
 class TracerProvider(trace_api.TracerProvider):
     """`TracerProvider()` records into `afterglow.db` (AFTERGLOW_DATABASE); no SDK is needed.
 
     The arguments are the SDK's. Beside them: `database` names the file, or is a SpanSink, and
-    `settings` are those of `afterglow.Tracer` (docs/settings.md). Processors of the SDK that are
-    added get every span as well. Raises SettingError for a setting that cannot be used.
+    `settings` are those of `afterglow.Tracer` (docs/settings.md). Or `database` is a tracer of
+    Afterglow's: then the spans of both are in the same trees, and the tracer's owner closes it.
+    Processors of the SDK that are added get every span as well. Raises SettingError for a
+    setting that cannot be used.
     """
 
     def __init__(
@@ -53,7 +68,7 @@ class TracerProvider(trace_api.TracerProvider):
         *,
         meter_provider: Any = None,
         _tracer_configurator: Callable[[Any], Any] | None = None,
-        database: str | os.PathLike[str] | SpanSink | None = None,
+        database: str | os.PathLike[str] | SpanSink | wiring.Tracer | None = None,
         **settings: Any,
     ) -> None:
         self._processors = Processors(active_span_processor)
@@ -61,18 +76,21 @@ class TracerProvider(trace_api.TracerProvider):
         self.id_generator = id_generator
         self._resource = default_resource() if resource is None else resource
         self.sampler = sampler or from_environment()
-        self._span_limits = span_limits or SpanLimits()
+        self._span_limits = span_limits or limits_from_environment()
         self._meter_provider = meter_provider
         self._configure = _tracer_configurator
-        self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        self._database = load(RunConfig, {}).database if database is None else database
         self._settings = recorder_settings(self._span_limits, settings)
+        self._disabled = is_disabled() or not wiring.is_enabled(self._settings)
         self._recorder: wiring.Tracer | None = None
+        self._innermost: Callable[[], Any] | None = None
+        if isinstance(database, wiring.Tracer):
+            self._share(database)
+        else:
+            self._database = load(RunConfig, {}).database if database is None else database
         self._lock = threading.Lock()
         self._tracers: dict[Any, Tracer] = {}
         self._atexit = atexit.register(self.shutdown) if shutdown_on_exit else None
-        self._at_fork = weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(after_in_child=lambda ref=self._at_fork: (f := ref()) and f())
+        _providers.add(self)
 
     # --- tracers ------------------------------------------------------------------------------
 
@@ -106,6 +124,7 @@ class TracerProvider(trace_api.TracerProvider):
             lambda: self._resource,
             instrumentation_scope,
             info,
+            self._innermost,
         )
         choice = choice_of(self.sampler, recorder.refusal)
         tracer = Tracer(scope, choice, self.id_generator, self._processors)
@@ -141,6 +160,16 @@ class TracerProvider(trace_api.TracerProvider):
             )
         return self._recorder
 
+    def _share(self, recorder: wiring.Tracer) -> None:
+        """Record with a tracer that is there; it sees our current spans, and we see its."""
+        from afterglow.otel.joined import around, innermost
+
+        self._recorder, self._innermost = recorder, innermost
+        recorder.join(around)
+        if recorder.core.config.follow_threads:
+            follow_from(around)
+        recorder.resource = lambda: resource_text(self._resource)
+
     # --- processors and the end ---------------------------------------------------------------
 
     def add_span_processor(self, span_processor: Any) -> None:
@@ -158,7 +187,9 @@ class TracerProvider(trace_api.TracerProvider):
             atexit.unregister(self._atexit)
             self._atexit = None
         self._processors.shutdown()
-        if self._recorder is not None:
+        if self._recorder is not None and self._innermost is not None:
+            self._recorder.flush()
+        elif self._recorder is not None:
             self._recorder.close()
 
     def ledger(self) -> Ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -14,6 +15,8 @@ from urllib.parse import unquote
 
 from afterglow.otel.api import HAS_SDK
 from afterglow.version import VERSION
+
+logger = logging.getLogger("afterglow.otel")
 
 __all__ = [
     "InstrumentationScope",
@@ -48,6 +51,10 @@ class _Resource:
             key, equals, value = pair.partition("=")
             if equals and key.strip():
                 found[key.strip()] = unquote(value.strip())
+            elif pair.strip():
+                logger.warning(
+                    "OTEL_RESOURCE_ATTRIBUTES: %r is no key=value; it is left out", pair.strip()
+                )
         found.update(attributes or {})
         if service := os.environ.get("OTEL_SERVICE_NAME", "").strip():
             found["service.name"] = service

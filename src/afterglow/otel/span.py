@@ -18,6 +18,7 @@ from afterglow.otel.as_context import AsContext
 from afterglow.otel.details import Details, Event, ExceptionEvent, bounded, valid_link
 from afterglow.otel.inherited import Inherited, Scope
 from afterglow.otel.to_json import span_to_json
+from afterglow.record.context import format_traceparent
 from afterglow.record.identity import identity
 
 __all__ = ["SIMPLE", "Span", "logger"]
@@ -317,6 +318,12 @@ class Span(AsContext, SpanBase):
     def to_json(self, indent: int | None = 4) -> str:
         """The span as the SDK writes it."""
         return span_to_json(self, indent)
+
+    def headers(self) -> dict[str, str]:
+        """`traceparent` and `tracestate`, for what the recorder itself starts (processes)."""
+        header = format_traceparent(self.trace, self.span_id, sampled=self.sampled)
+        state = self.inherited.trace_state
+        return {"traceparent": header} | ({"tracestate": state.to_header()} if state else {})
 
     def _readable_span(self) -> Span:
         return self

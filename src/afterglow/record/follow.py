@@ -11,18 +11,29 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from afterglow.record.context import current
 
-__all__ = ["carried", "follow_threads"]
+__all__ = ["carried", "follow_from", "follow_threads"]
 
 Result = TypeVar("Result")
+
+_around: Callable[[], Any] = current.get
+#: While a pool starts a worker thread, which must not keep a span for its whole life.
+_is_pool: ContextVar[bool] = ContextVar("afterglow_is_pool", default=False)
+
+
+def follow_from(around: Callable[[], Any]) -> None:
+    """What starts a thread or a job is found by `around()` from now on (record/tracer.py, join)."""
+    global _around  # noqa: PLW0603  one for the process, as the patches are
+    _around = around
 
 
 def carried(function: Callable[..., Result]) -> Callable[..., Result]:
     """`function`, to run elsewhere under the span that is current here and now."""
-    parent = current.get()
+    parent = _around()
     if parent is None:
         return function
 
@@ -46,7 +57,7 @@ def follow_threads() -> None:
 
     @functools.wraps(plain_start)
     def start(self: threading.Thread) -> None:
-        parent = current.get()
+        parent = None if _is_pool.get() else _around()
         if parent is not None:
             run = self.run
 
@@ -62,16 +73,14 @@ def follow_threads() -> None:
     def submit(
         self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
-        outer = current.get()
-        if outer is None:
+        if _around() is None:
             return plain_submit(self, fn, *args, **kwargs)
         job = carried(fn)
-        # A worker thread that this call starts must not keep our span for its whole life.
-        token = current.set(None)
+        token = _is_pool.set(True)
         try:
             return plain_submit(self, job, *args, **kwargs)
         finally:
-            current.reset(token)
+            _is_pool.reset(token)
 
     start.__afterglow__ = True  # type: ignore[attr-defined]
     threading.Thread.start = start  # type: ignore[method-assign]

@@ -33,6 +33,7 @@ class HotPath(NamedTuple):
     started: Callable[..., Span]  # start_span(name, /, **attributes)
     after_fork: Callable[[], None]
     sampler: Sampler | None
+    join: Callable[[Callable[[], Any]], None]
 
 
 class ThreadLocal(threading.local):
@@ -61,7 +62,8 @@ def task_probe() -> Callable[[Where], Where]:
 
 def make_hot_path(core: Core, sampler: Sampler | None) -> HotPath:
     """The span class of one tracer, and the functions that make its spans."""
-    get, set_, reset = current.get, current.set, current.reset
+    get: Callable[[], Any] = current.get
+    set_, reset = current.set, current.reset
     now = monotonic_ns
     is_tracked = gc.is_tracked
     registry, extras = core.registry, core.extras
@@ -74,7 +76,8 @@ def make_hot_path(core: Core, sampler: Sampler | None) -> HotPath:
     owned = core.owned
     modules = sys.modules
 
-    # Replaced after a fork, at close, or when asyncio comes: cells, not constants.
+    # Replaced after a fork, at close, when asyncio comes, or when another face of the recorder
+    # joins (then `get` finds its spans, too): cells, not constants.
     limit = handover.limit
     next_id = identity.next_id
     local = ThreadLocal()
@@ -305,4 +308,8 @@ def make_hot_path(core: Core, sampler: Sampler | None) -> HotPath:
         next_id = identity.next_id
         local = ThreadLocal()
 
-    return HotPath(span, site, started, after_fork, sampler)
+    def join(around: Callable[[], Any]) -> None:
+        nonlocal get
+        get = around
+
+    return HotPath(span, site, started, after_fork, sampler, join)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any, Protocol, TypeVar, overload
 
 from afterglow.ledger import Ledger
-from afterglow.record.context import RemoteParent, current, remote_parent
+from afterglow.record.context import current, remote_parent
 from afterglow.record.core import Core
 from afterglow.record.follow import carried
 from afterglow.record.hot import HotPath, make_hot_path
@@ -51,6 +51,7 @@ class Tracer:
         self._writer = writer
         self._sampler = sampler
         self._hot: HotPath | None = None
+        self._around: Callable[[], Any] = current.get
         if core.config.enabled:
             self._hot = make_hot_path(core, sampler)
             self.span = self._hot.span
@@ -75,6 +76,16 @@ class Tracer:
     def refusal(self) -> Callable[[int | bytes], str | None] | None:
         """Why a trace that begins here is not recorded; None where all are."""
         return None if self._sampler is None else self._sampler.refusal
+
+    def join(self, around: Callable[[], Any]) -> None:
+        """From now on new spans become children of what `around()` finds.
+
+        That is a span of ours, a RemoteParent, or whatever else has `trace`, `span_id` and
+        `headers()`: the current span of another face of this recorder (otel/). None: a root.
+        """
+        self._around = around
+        if self._hot is not None:
+            self._hot.join(around)
 
     # --- functions ------------------------------------------------------------------------
 
@@ -129,9 +140,10 @@ class Tracer:
         return {name.upper(): value for name, value in self._headers().items()}
 
     def _headers(self) -> dict[str, str]:
-        span = current.get()
-        if isinstance(span, RemoteParent):
-            return span.headers()
+        span = self._around()
+        if span is not None and hasattr(span, "headers"):
+            found: dict[str, str] = span.headers()
+            return found
         if not isinstance(span, Span) or not span.traceparent:
             return self._core.base.headers() if self._core.base is not None else {}
         headers = {"traceparent": span.traceparent}

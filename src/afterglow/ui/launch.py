@@ -30,6 +30,7 @@ def launch(line: RunLine) -> int:
             line.arguments,
             is_module=line.is_module,
             run_id=line.run_id,
+            otel=line.otel,
             closing=closing,
             settings={
                 "database": line.database,

@@ -23,6 +23,7 @@ VALUES: Final[dict[str, tuple[str, str, str]]] = {
 }
 #: Options that take none.
 FLAGS: Final[dict[str, tuple[str, str]]] = {
+    "--otel": ("otel", "Record what is instrumented with OpenTelemetry, too, in the same trees."),
     "--no-collapse": ("no_collapse", "Record every call, however short and frequent."),
     "--quiet": ("quiet", "Print nothing when the program has ended."),
     "-q": ("quiet", ""),
@@ -51,6 +52,7 @@ class RunLine(NamedTuple):
     max_spans_per_second: float | None = None
     no_collapse: bool = False
     quiet: bool = False
+    otel: bool = False
 
 
 def parse(words: Sequence[str]) -> RunLine:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from afterglow.config import ROOMS, Setting, described, load
+from afterglow.config import ROOMS, Setting, described, from_environment, load
 from afterglow.ui import screen as styles
 from afterglow.ui.screen import Column, Screen
 from afterglow.ui.text import shorten
@@ -29,8 +29,9 @@ def settings_now(environment: Mapping[str, str] | None = None) -> list[dict[str,
     found: list[dict[str, Any]] = []
     for room in ROOMS:
         values = load(room, {}, environ)
-        for name, _, default, setting in described(room):
-            source = next((v for v in setting.env if environ.get(v, "").strip()), "default")
+        for name, kind, default, setting in described(room):
+            given = from_environment(kind, setting, environ)
+            source = "default" if given is None else given[0]
             found.append(
                 {
                     "room": room.__name__.removesuffix("Config").lower(),

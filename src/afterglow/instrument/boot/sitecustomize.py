@@ -57,7 +57,11 @@ def _begin():
 
         return import_module("afterglow.wiring").Tracer(*arguments, **settings)
 
-    begin(text, trace, before, make_tracer)
+    def install_otel(tracer):
+        import_module = __import__("importlib").import_module
+        import_module("afterglow.otel.distro").install(tracer)
+
+    begin(text, trace, before, make_tracer, install_otel)
 
 
 def _say_why():
