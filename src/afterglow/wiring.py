@@ -60,6 +60,7 @@ __all__ = [
 
 #: A look waits no longer than this for whoever writes the file.
 _LOOK_BUSY_MS: Final = 250
+_NAMED_BY: Final = "--db, AFTERGLOW_DATABASE"
 
 #: Tracers that are not closed, for fork, exit and readers in the same process.
 _live: weakref.WeakSet[Tracer] = weakref.WeakSet()
@@ -388,6 +389,6 @@ def check_writable(database: Path) -> None:
     folder = journals_of(database)
     place = folder if folder.exists() else database.parent
     if not place.is_dir():
-        raise StoreError(f"{place} is no directory: name a database in one that exists (--db)")
+        raise StoreError(f"{place} is no directory: name a database elsewhere ({_NAMED_BY})")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise StoreError(f"cannot write in {place}: name a database elsewhere (--db)")
+        raise StoreError(f"cannot write in {place}: name a database elsewhere ({_NAMED_BY})")

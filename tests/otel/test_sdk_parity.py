@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.trace import (, TraceFlags
+from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
     SpanContext,

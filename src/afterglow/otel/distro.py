@@ -21,6 +21,7 @@ from typing import Any
 from afterglow import wiring
 from afterglow.config import RunConfig, load
 from afterglow.errors import AfterglowError
+from afterglow.instrument.ending import handle_sigterm
 from afterglow.otel.api import trace_api
 from afterglow.otel.environment import is_disabled, load_propagators, logger
 from afterglow.otel.exporters import processors_from_environment
@@ -94,7 +95,13 @@ class Configurator:
         version = auto_instrumentation_version
         if _is_ours():
             attributes = {"telemetry.auto.version": version} if version else None
-            trace_api.set_tracer_provider(provider_from_environment(attributes=attributes))
+            # What this program starts is recorded as part of the same run.
+            os.environ.setdefault("AFTERGLOW_RUN_ID", os.urandom(16).hex())
+            provider = provider_from_environment(attributes=attributes)
+            trace_api.set_tracer_provider(provider)
+            if isinstance(provider, TracerProvider):
+                # Servers have their workers die of SIGTERM, which runs nothing at exit.
+                handle_sigterm(lambda _status: provider.shutdown())
             return
         others = _others(_CONFIGURATORS)
         if others:
