@@ -3,6 +3,7 @@
 --quick         few and short repetitions: shows that the harness works, not what things cost
 --only NAME     one case (caller, cpu, gap, calls, journal, retention, kill); may be repeated
 --only keep     the trace store, which has sizes and options of its own: python -m benchmarks.keep
+--only buffer   the span buffer on a Redis Cluster; options of its own: python -m benchmarks.buffer
 --save          write benchmarks/results/<date>-<commit>-py<version>.{md,json}
 """
 
@@ -20,7 +21,7 @@ from benchmarks.table import Row, as_json, checks, table
 
 CASES = ("caller", "cpu", "gap", "calls", "journal", "retention", "kill")
 #: Not for `--only` alone: what compares other things has a table of its own.
-KEEP = "keep"
+APART = ("keep", "buffer")
 COLUMNS = ["control", "floor", "afterglow", "otel", "otel-file", "ferret"]
 
 
@@ -28,15 +29,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="See README.md.")
     parser.add_argument("--quick", action="store_true", help="shows that the harness works")
     parser.add_argument(
-        "--only", action="append", choices=(*CASES, KEEP), help="one case (repeatable)"
+        "--only", action="append", choices=(*CASES, *APART), help="one case (repeatable)"
     )
     parser.add_argument("--save", action="store_true", help="keep the result in results/")
     options = parser.parse_args()
-    if KEEP in (options.only or ()):
-        from benchmarks.keep.__main__ import main as keep
-
-        keep([f"--{name}" for name in ("quick", "save") if getattr(options, name)])
-        options.only.remove(KEEP)
+    for name in set(APART).intersection(options.only or ()):
+        apart = importlib.import_module(f"benchmarks.{name}.__main__")
+        apart.main([f"--{option}" for option in ("quick", "save") if getattr(options, option)])
+        options.only.remove(name)
         if not options.only:
             return
     scale = QUICK if options.quick else FULL

@@ -36,13 +36,21 @@ class Child:
 
     def ask(self, do: str, **order: Any) -> dict[str, Any]:
         """Have it do something; the other children sleep meanwhile."""
+        self.order(do, **order)
+        return self.answer()
+
+    def order(self, do: str, **order: Any) -> None:
+        """Have it begin; `answer` waits for what comes of it, so that several work at once."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
         self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """What came of the last order."""
+        assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{self.name} died in {do} (exit code {self._process.wait()})")
+            raise RuntimeError(f"{self.name} died (exit code {self._process.wait()})")
         result: dict[str, Any] = json.loads(answer)
         return result
 

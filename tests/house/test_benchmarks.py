@@ -58,3 +58,21 @@ def test_the_trace_store_is_measured_at_every_size(tmp_path: Path) -> None:
     (kept,) = [case for name, case in cases.items() if name.startswith("maintained")]
     assert "0 wrong and 0 unreadable" in kept.notes
     assert sum("| met" in line or "NOT MET" in line for line in lines(list(cases.values()))) > 10
+
+
+def test_the_span_buffer_is_measured_beside_its_floor(tmp_path: Path) -> None:
+    from benchmarks.buffer.measure import QUICK, measure
+    from benchmarks.buffer.report import checks, lines
+
+    scale = replace(
+        QUICK, n_spans=400, batches=(200,), together=(1,), n_spans_each=400, n_warm_up=400
+    )
+    results = measure(scale, tmp_path)
+    assert sum(run.wrong for run in results.runs) + results.together[0].wrong == 0
+    assert len(results.runs) == 10, "five workloads, in Redis and in memory"
+    shuffled = results.of("redis", "20-span traces, shuffled", 400, 200)[0]
+    assert shuffled.floor_add is not None and shuffled.floor_add.cost is not None
+    assert shuffled.floor_add.cost.calls == shuffled.floor_add.commands, "nothing but SET"
+    assert shuffled.add.cost is not None and sum(shuffled.add.cost.memory_bytes) > 400 * 150
+    assert sum("| met" in line or "NOT MET" in line for line in lines(results)) == 19
+    assert checks(results)[0].met, "every span came out once"
