@@ -5,17 +5,17 @@ import pytest
 
 from afterglow.config import RetentionConfig
 from afterglow.keep.backend import Totals
+from afterglow.keep.changes import after_use
 from afterglow.keep.entry import Moment, Record
 from afterglow.keep.rules import (
     KINDS,
     entered,
     judge,
     lifetime,
-    looked_at,
     spans_profile,
     tick_at,
-    ticks_due,
 )
+from afterglow.keep.upkeep import due_ticks
 from afterglow.model.kept import History, TraceSummary
 
 CONFIG = RetentionConfig()
@@ -33,6 +33,10 @@ USUAL = History(traces=500, p50_ns=1_000, p99_ns=2_500)
 
 def trace(**changes: object) -> TraceSummary:
     return msgspec.structs.replace(PLAIN, **changes)
+
+
+def looked_at(before: Record, tick: int, now_ns: int) -> Record:
+    return after_use(before, tick, now_ns, imprinting=False)
 
 
 @pytest.mark.parametrize(
@@ -142,11 +146,11 @@ def test_a_look_adds_a_tenth_and_the_curve_starts_anew() -> None:
 
 def test_ticks_are_minutes_or_traces() -> None:
     totals = Totals(ingested=25, moment=Moment(tick=7, ticked_at=NOW))
-    assert ticks_due(totals, PROFILE, NOW + 3 * MINUTE + 5) == (3, NOW + 3 * MINUTE, 25)
-    assert ticks_due(totals, PROFILE, NOW - MINUTE) == (0, NOW, 25)
+    assert due_ticks(totals, PROFILE, NOW + 3 * MINUTE + 5) == (3, NOW + 3 * MINUTE, 25)
+    assert due_ticks(totals, PROFILE, NOW - MINUTE) == (0, NOW - MINUTE, 25)  # set back
     assert tick_at(totals.moment, PROFILE, NOW + 3 * MINUTE + 5) == 10
     volume = spans_profile(RetentionConfig(keep_tick_traces=10))
-    assert ticks_due(totals, volume, NOW + 9 * MINUTE) == (2, NOW + 9 * MINUTE, 5)
+    assert due_ticks(totals, volume, NOW + 9 * MINUTE) == (2, NOW + 9 * MINUTE, 5)
     assert tick_at(totals.moment, volume, NOW + 9 * MINUTE) == 7
 
 

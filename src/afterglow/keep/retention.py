@@ -21,10 +21,12 @@ from afterglow.clock import Clock, SystemClock
 from afterglow.config import RetentionConfig
 from afterglow.errors import StoreError
 from afterglow.keep.backend import LINK_AT, Changes, Coactivation, Found, Put, Totals
+from afterglow.keep.changes import after_use
 from afterglow.keep.entry import Moment, Record
 from afterglow.keep.quota import Quota
-from afterglow.keep.rules import entered, judge, looked_at, spans_profile, tick_at, ticks_due
+from afterglow.keep.rules import entered, judge, spans_profile, tick_at
 from afterglow.keep.sqlite.backend import SqliteBackend
+from afterglow.keep.upkeep import due_ticks
 from afterglow.ledger import ForgetReason
 from afterglow.model.kept import History, TraceSummary
 from afterglow.store.failures import explained
@@ -169,7 +171,7 @@ class Retention:
         now_ns = self._clock.wall_ns()
 
         def due(totals: Totals) -> tuple[int, int, int]:
-            return ticks_due(totals, self.profile, now_ns)
+            return due_ticks(totals, self.profile, now_ns)
 
         with self._because("faded"):
             self._backend.advance(due, now_ns)
@@ -315,7 +317,7 @@ class Retention:
         found = self._backend.read(sorted(set(trace_ids)), links=False)
         tick = tick_at(found.moment, self.profile, now_ns)
         touched: list[Record] = [
-            looked_at(record, tick, now_ns)
+            after_use(record, tick, now_ns, imprinting=False)
             for record in found.records.values()
             if record.decay_rate > 0
         ]

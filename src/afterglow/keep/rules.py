@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from afterglow.config import RetentionConfig
-from afterglow.keep.backend import Totals
-from afterglow.keep.decay import crossing, faded, reinforced
+from afterglow.keep.decay import crossing, faded
 from afterglow.keep.entry import Moment, Record
 from afterglow.keep.profile import SPANS, Kind, Profile
+from afterglow.keep.upkeep import tick_ns
 from afterglow.model.kept import History, TraceSummary
 
 __all__ = [
@@ -25,10 +25,8 @@ __all__ = [
     "entered",
     "judge",
     "lifetime",
-    "looked_at",
     "spans_profile",
     "tick_at",
-    "ticks_due",
 ]
 
 SpanKind = Literal["pinned", "open", "error", "slow", "normal", "routine"]
@@ -116,37 +114,11 @@ def spans_profile(config: RetentionConfig) -> Profile:
     )
 
 
-def ticks_due(totals: Totals, profile: Profile, now_ns: int) -> tuple[int, int, int]:
-    """For Backend.advance: the ticks that are due, and what time and volume are counted from."""
-    if profile.tick_entries is not None:
-        ticks = totals.ingested // profile.tick_entries
-        return ticks, now_ns, totals.ingested - ticks * profile.tick_entries
-    ticks = tick_at(totals.moment, profile, now_ns) - totals.moment.tick
-    return ticks, totals.moment.ticked_at + ticks * _tick_ns(profile), totals.ingested
-
-
 def tick_at(moment: Moment, profile: Profile, now_ns: int) -> int:
     """The tick of a time, which may be later than the last one that was noted."""
     if profile.tick_entries is not None:
         return moment.tick
-    return moment.tick + max(0, now_ns - moment.ticked_at) // _tick_ns(profile)
-
-
-def _tick_ns(profile: Profile) -> int:
-    return round(profile.tick_s * 1e9)
-
-
-def looked_at(record: Record, tick: int, now_ns: int) -> Record:
-    """The record after somebody looked at it."""
-    anchor = reinforced(record.strength(tick), imprinting=False)
-    return msgspec.structs.replace(
-        record,
-        anchor=anchor,
-        anchor_tick=tick,
-        peak_strength=max(record.peak_strength, anchor),
-        last_reinforced=now_ns,
-        reinforcement_count=record.reinforcement_count + 1,
-    )
+    return moment.tick + max(0, now_ns - moment.ticked_at) // tick_ns(profile)
 
 
 def lifetime(kind: Kind, intensity: float = 0.0) -> int | None:
@@ -172,7 +144,7 @@ def entered(
     kind = profile.kinds[verdict.kind]
     anchor, anchor_tick = kind.start, tick
     if profile.tick_entries is None:
-        age = max(0, now_ns - trace.end_ns) // _tick_ns(profile)
+        age = max(0, now_ns - trace.end_ns) // tick_ns(profile)
         whole = lifetime(kind, verdict.intensity)
         anchor_tick = tick - (0 if whole is None else min(age, whole // 2))
     if before is not None and before.decay_rate and kind.decay_rate:

@@ -14,7 +14,7 @@ from afterglow.keep.decay import FARTHEST_TICK, HOT_S, WARM_S
 from afterglow.keep.encode import whole
 from afterglow.keep.profile import Profile, QuotaPolicy
 
-__all__ = ["Tiers", "Upkeep", "cycle_of", "due_ticks"]
+__all__ = ["Tiers", "Upkeep", "cycle_of", "due_ticks", "tick_ns"]
 
 _NS: Final = 1_000_000_000
 _EVER: Final = -(1 << 62)
@@ -38,12 +38,16 @@ def due_ticks(totals: Totals, profile: Profile, now_ns: int) -> tuple[int, int, 
     ticked_at, ingested = totals.moment.ticked_at, totals.ingested
     if profile.tick_entries is not None:
         ticks, ingested = divmod(ingested, profile.tick_entries)
-        return ticks, ticked_at, ingested
-    tick_ns = max(1, round(profile.tick_s * _NS))
+        return ticks, now_ns, ingested  # time that went by does not count, whatever comes later
     if now_ns < ticked_at:  # the wall clock was set back: count from here
         return 0, now_ns, ingested
-    ticks = (now_ns - ticked_at) // tick_ns
-    return ticks, ticked_at + ticks * tick_ns, ingested
+    ticks = (now_ns - ticked_at) // tick_ns(profile)
+    return ticks, ticked_at + ticks * tick_ns(profile), ingested
+
+
+def tick_ns(profile: Profile) -> int:
+    """How long a tick is, where wall time makes it."""
+    return max(1, round(profile.tick_s * _NS))
 
 
 class Upkeep:
