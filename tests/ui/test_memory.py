@@ -146,6 +146,9 @@ def test_the_quota_is_kept(command: Command) -> None:
     done = document(command, "add", "one more")
     assert len(done["evicted"]) == 1
     assert document(command, "stats")["entries"] == MEMORY.max_entries
+    result = command("memory", "add", "and another", "--id", "a")
+    assert result.stdout == "a\n"
+    assert "forgotten to make room for it" in result.stderr and "n1" in result.stderr
 
 
 def test_snapshots_come_back_and_are_pruned(some: Command) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from afterglow.errors import EntryError, NotFoundError
+from afterglow.ui.failure import say
 
 if TYPE_CHECKING:
     from afterglow.keep.entry import Entry
@@ -155,6 +156,9 @@ def add(where: _Where, text: str, parse: bool, tags: Sequence[str], **fields: An
         evicted = store.enforce_quota()
     document = {"trace_id": trace_id, "evicted": evicted}
     _print_line(where, document, trace_id)
+    if evicted and not where.as_json:
+        # Not on stdout: scripts take the id from there.
+        say(f"forgotten to make room for it (the memory's quota): {', '.join(evicted)}")
 
 
 def _stdin() -> str:
