@@ -17,6 +17,7 @@ from afterglow.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from afterglow import logs as logs
+    from afterglow import middleware as middleware
     from afterglow.errors import AfterglowError as AfterglowError
     from afterglow.keep.entry import Entry as Entry
     from afterglow.keep.error_recorder import ErrorRecorder as ErrorRecorder
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "last_decay_cycle",
     "logs",
+    "middleware",
     "open",
 ]
 
@@ -65,6 +67,7 @@ _HOMES = {
     "TraceStore": ("afterglow.keeping", "TraceStore"),
     "Tracer": ("afterglow.wiring", "Tracer"),
     "logs": ("afterglow.logs", ""),
+    "middleware": ("afterglow.middleware", ""),
     "last_decay_cycle": ("afterglow.keeping", "last_decay_cycle"),
     "open": ("afterglow.wiring", "open_database"),
 }
