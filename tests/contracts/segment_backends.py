@@ -45,7 +45,8 @@ def redis_at(url: str) -> Backend:
 
     def new(given: BufferConfig) -> SegmentBuffer:
         nonlocal config
-        config = msgspec.structs.replace(given, key_prefix=f"contract{next(numbers)}")
+        prefix = given.key_prefix and f"contract{next(numbers)}"
+        config = msgspec.structs.replace(given, key_prefix=prefix)
         return RedisBuffer.from_url(url, config)
 
     return Backend(new, lambda _: RedisBuffer.from_url(url, config), examples=10)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
@@ -95,6 +96,27 @@ def test_one_that_hangs_is_killed_and_started_again(supervise: Watch, said: list
     until(supervisor, lambda: supervisor.healthy)
     assert supervisor.status()[0].deaths == 0
     assert "gave no sign of life" in said[0]
+
+
+def test_leases_that_cannot_be_given_back_do_not_keep_it_from_stopping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Redis that hangs: giving back is not waited for, and the flushers have ended by then."""
+    monkeypatch.setattr("afterglow.flush.supervisor._LEAVE_S", 0.01)
+    answered, left = threading.Event(), threading.Event()
+
+    class Hanging(AllShards):
+        def leave(self) -> None:
+            answered.wait()
+            left.set()
+
+    supervisor = Supervisor(Idle(), config=CONFIG, leases=Hanging(4))
+    supervisor.start()
+    supervisor.stop()
+    assert not left.is_set()
+    assert [one.pid for one in supervisor.status()] == [None, None]
+    answered.set()
+    assert left.wait(10)
 
 
 def test_more_than_ten_deaths_in_a_row_end_it(supervise: Watch, said: list[str]) -> None:

@@ -21,6 +21,7 @@ from afterglow.assembly.entry import (
     Subsegment,
     index_bucket,
     keys_of,
+    not_spans,
     remember,
     subsegments,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "ids_of_pieces",
     "index_bucket",
     "keys_of",
+    "not_spans",
     "part_message_id",
     "plan",
     "plan_whole",

@@ -9,10 +9,20 @@ from typing import NamedTuple
 from zlib import crc32
 
 from afterglow.config.buffer import BufferConfig
+from afterglow.errors import SpanBufferError
 from afterglow.ledger import BufferDropReason
 from afterglow.model.segment import BufferedSpan
 
-__all__ = ["NO_SPAN", "Entry", "Subsegment", "index_bucket", "keys_of", "remember", "subsegments"]
+__all__ = [
+    "NO_SPAN",
+    "Entry",
+    "Subsegment",
+    "index_bucket",
+    "keys_of",
+    "not_spans",
+    "remember",
+    "subsegments",
+]
 
 #: In the place of a parent: there is none. OpenTelemetry forbids it as the id of a span.
 NO_SPAN = bytes(8)
@@ -67,6 +77,39 @@ def remember(into: dict[int, int], root_span_id: bytes, span_ids: bytes) -> None
     """Put down the root that spans went out with, as `Tree` wants to have it remembered."""
     (root,) = keys_of(root_span_id)
     into.update(dict.fromkeys(keys_of(span_ids), root))
+
+
+_KINDS = (
+    ("project", str),
+    ("trace_id", bytes),
+    ("span_id", bytes),
+    ("parent_span_id", bytes | None),
+    ("is_segment_root", object),
+    ("payload", bytes | bytearray | memoryview),
+)
+
+
+def not_spans(spans: Sequence[object]) -> SpanBufferError | None:
+    """Which of these is no BufferedSpan, and why: what to raise for it. None: all are."""
+    for number, span in enumerate(spans):
+        if not isinstance(span, BufferedSpan):
+            wrong = f"is of type {type(span).__name__}"
+        else:
+            wrong = next(
+                (
+                    f"has a {name} of type {type(value).__name__}"
+                    for value, (name, kind) in zip(span, _KINDS, strict=True)
+                    if not isinstance(value, kind)
+                ),
+                "",
+            )
+        if wrong:
+            return SpanBufferError(
+                f"span {number} of the batch {wrong}: add takes BufferedSpan(project, trace_id, "
+                "span_id, parent_span_id, is_segment_root, payload), the project as text, ids and "
+                "payload as bytes; nothing of the batch was taken in"
+            )
+    return None
 
 
 def index_bucket(project: str, trace_id: bytes) -> int:

@@ -107,7 +107,10 @@ def connect(url: str, timeout_s: float) -> Nodes:
         if address.is_cluster:
             return _connect_cluster(redis, address, timeout_s)
         client = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=_retry((redis.ConnectionError,)),
         )
         if int(client.info("cluster").get("cluster_enabled", 0)):
             client.close()
@@ -120,6 +123,13 @@ def connect(url: str, timeout_s: float) -> Nodes:
     return Nodes(address, client, lambda: [(name, client)], client.close)
 
 
+def _retry(errors: tuple[type[Exception], ...]) -> Any:
+    """Once again, for a connection that was cut while it was idle; redis-py's ten and more times
+    would make a command hang for minutes where a server does."""
+    backoff, retry = import_module("redis.backoff"), import_module("redis.retry")
+    return retry.Retry(backoff.ConstantBackoff(0.05), 1, errors)
+
+
 def _connect_cluster(redis: Any, address: Address, timeout_s: float) -> Nodes:
     cluster = import_module("redis.cluster")
     try:
@@ -130,6 +140,7 @@ def _connect_cluster(redis: Any, address: Address, timeout_s: float) -> Nodes:
             ssl=address.is_tls,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
+            retry=_retry((redis.ConnectionError, redis.TimeoutError)),
         )
     except redis.exceptions.RedisClusterException as error:
         if "cluster mode is not enabled" in str(error).lower():

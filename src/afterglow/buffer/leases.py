@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from afterglow.assembly import Part, Piece, Plan, SegmentPlan
 from afterglow.buffer.codec import INLINE, Stored, encode_left, encode_record
@@ -160,3 +160,11 @@ class LeasedPart(SegmentPart, frozen=True, kw_only=True):
     """A part that knows the lease it came out of."""
 
     lease: Lease
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What is printed of it: what a part has, not how it was sealed."""
+        return [(name, getattr(self, name)) for name in SegmentPart.__struct_fields__]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"SegmentPart({fields})"

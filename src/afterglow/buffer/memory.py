@@ -7,10 +7,21 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from heapq import heappop, heappush
 
-from afterglow.assembly import Part, Piece, SegmentPlan, Tree, ids_of_pieces, subsegments
+from afterglow.assembly import (
+    Part,
+    Piece,
+    SegmentPlan,
+    Subsegment,
+    Tree,
+    ids_of_pieces,
+    not_spans,
+    subsegments,
+)
 from afterglow.buffer.held import NEVER_NS, HeldEntry, HeldTrace, Seal
 from afterglow.buffer.remembered import Remembered
 from afterglow.config.buffer import BufferConfig
+from afterglow.config.setting import checked
+from afterglow.errors import SpanBufferError
 from afterglow.ledger import BufferDropReason
 from afterglow.model.segment import AddResult, BufferBooks, BufferedSpan, Fence, SegmentPart
 
@@ -32,10 +43,11 @@ class MemoryBuffer:
     a quarter of that beside it, for `tombstone_s` since it was taken.
 
     The lock is held for short steps: trees are planned by the flusher that sealed the trace.
+    Raises SettingError for a setting that is out of its limits.
     """
 
     def __init__(self, config: BufferConfig | None = None) -> None:
-        config = config or BufferConfig()
+        config = checked(config or BufferConfig())
         self._config = config
         self._root_look_ns = round(min(config.root_timeout_s, config.max_open_s) * 1e9)
         self._look_ns = round(min(config.timeout_s, config.max_open_s) * 1e9)
@@ -62,8 +74,11 @@ class MemoryBuffer:
         return self._held_bytes
 
     def add(self, spans: Sequence[BufferedSpan], now_ns: int) -> AddResult:
-        """Hold spans, all or none of those that can be held; never waits."""
-        found, dropped = subsegments(spans, now_ns, self._config)
+        """Hold spans, all or none of those that can be held; never waits.
+
+        Raises SpanBufferError, with nothing taken in, for what is no BufferedSpan.
+        """
+        found, dropped = self._sorted(spans, now_ns)
         n_dropped = Counter[str]()
         for reasons in dropped.values():
             n_dropped.update(reasons)
@@ -171,6 +186,23 @@ class MemoryBuffer:
         """Take nothing in any more; what is held can still be taken."""
         with self._lock:
             self._closed = True
+
+    def _sorted(
+        self, spans: Sequence[BufferedSpan], now_ns: int
+    ) -> tuple[list[Subsegment], dict[str, dict[str, int]]]:
+        """`subsegments`, for spans that are what they say."""
+        try:
+            found, dropped = subsegments(spans, now_ns, self._config)
+        except (TypeError, ValueError, AttributeError):
+            wrong = not_spans(spans)
+            if wrong is None:
+                raise
+            raise wrong from None
+        for project, trace_id, _, payloads in found:
+            plain = type(project) is str and type(trace_id) is bytes
+            if not (plain and set(map(type, payloads)) == {bytes}) and (wrong := not_spans(spans)):
+                raise wrong
+        return found, dropped
 
     # --- What follows is called with the lock held, but for _plan and _part, which take it. ---
 
@@ -310,6 +342,8 @@ class MemoryBuffer:
 
     def _owned(self, part: SegmentPart) -> HeldTrace | None:
         """The trace that a part was taken of, if its fence is still valid."""
+        if not isinstance(part, SegmentPart):
+            raise SpanBufferError("acknowledge and release take the parts that take_due gave")
         trace = self._traces.get((part.project, part.trace_id))
         if trace is None or trace.seal is None:
             return None

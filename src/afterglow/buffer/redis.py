@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from afterglow.assembly import not_spans
 from afterglow.buffer.connect import connect
 from afterglow.config.buffer import BufferConfig
+from afterglow.config.setting import checked
 from afterglow.errors import SpanBufferError
 from afterglow.ledger import BufferDropReason
 from afterglow.model.segment import AddResult, BufferBooks, BufferedSpan, SegmentPart
@@ -59,21 +61,30 @@ class RedisBuffer:
 
         `redis://host:port` is one server, `redis+cluster://host:port,host:port` a cluster, and
         `rediss` the same with TLS; user and password stand before the host. Raises SettingError for
-        what is no such URL, SpanBufferError for a server that is away, too old, or may evict
-        keys, and MissingExtraError without the extra `redis`.
+        what is no such URL, or a setting that is out of its limits, SpanBufferError for a server
+        that is away, too old, or may evict keys, and MissingExtraError without the extra `redis`.
         """
-        config = config or BufferConfig()
-        return cls(connect(url, config.redis_timeout_s), config, role=role, clock=clock)
+        config = checked(config or BufferConfig())
+        return cls(connect(str(url), config.redis_timeout_s), config, role=role, clock=clock)
 
     def add(self, spans: Sequence[BufferedSpan], now_ns: int) -> AddResult:
-        """Take spans in, or refuse them as a value; the same call may be repeated."""
+        """Take spans in, or refuse them as a value; the same call may be repeated.
+
+        Raises SpanBufferError, with nothing taken in, for what is no BufferedSpan.
+        """
         if self._closed:
             return AddResult(0, {}, len(spans), "the buffer is closed", 1.0)
         self._pressure.watch()
         with self._control.following() as now:
             if now.refusal is not None:
                 return AddResult(0, {}, len(spans), now.refusal, now.retry_after_s)
-            return self._parts.adder.add(spans, now_ns, self._parts.writers[now.phase])
+            try:
+                return self._parts.adder.add(spans, now_ns, self._parts.writers[now.phase])
+            except (TypeError, ValueError, AttributeError):
+                wrong = not_spans(spans)
+                if wrong is None:
+                    raise
+                raise wrong from None
 
     def take_due(
         self,

@@ -16,7 +16,14 @@ from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
 from afterglow.config.retention import RetentionConfig
 from afterglow.config.servers import ServersConfig
-from afterglow.config.setting import Setting, described, from_environment, load, room_fields
+from afterglow.config.setting import (
+    Setting,
+    checked,
+    described,
+    from_environment,
+    load,
+    room_fields,
+)
 
 __all__ = [
     "ROOMS",
@@ -34,6 +41,7 @@ __all__ = [
     "Setting",
     "SnapshotConfig",
     "WriteConfig",
+    "checked",
     "described",
     "from_environment",
     "load",

@@ -128,6 +128,8 @@ class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
             "",
             "How every key begins; two buffers with different prefixes share a Redis.",
             ("AFTERGLOW_BUFFER_KEY_PREFIX",),
+            1,
+            200,
         ),
     ] = "span-buf"
     rollout_phase: Annotated[

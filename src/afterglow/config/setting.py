@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from afterglow.errors import SettingError
 
-__all__ = ["Setting", "described", "from_environment", "load", "room_fields"]
+__all__ = ["Setting", "checked", "described", "from_environment", "load", "room_fields"]
 
 logger = logging.getLogger("afterglow")
 
@@ -35,8 +36,13 @@ class Setting(msgspec.Struct, frozen=True):
 Room = TypeVar("Room", bound=msgspec.Struct)
 
 
-def described(room: type[msgspec.Struct]) -> Iterator[tuple[str, Any, object, Setting]]:
+@cache
+def described(room: type[msgspec.Struct]) -> tuple[tuple[str, Any, object, Setting], ...]:
     """Name, type, default and description of each setting of a room."""
+    return tuple(_described(room))
+
+
+def _described(room: type[msgspec.Struct]) -> Iterator[tuple[str, Any, object, Setting]]:
     hints = get_type_hints(room, include_extras=True)
     defaults = dict(zip(room.__struct_fields__[::-1], room.__struct_defaults__[::-1], strict=False))
     for name in room.__struct_fields__:
@@ -71,6 +77,13 @@ def load(
         if found is not None:
             values[name] = found[1]
     return room(**values)
+
+
+def checked(settings: Room) -> Room:
+    """Settings that somebody made by hand. Raises SettingError for a value that `load` refuses."""
+    for name, kind, _default, setting in described(type(settings)):
+        _checked(getattr(settings, name), name, kind, setting, strict=True)
+    return settings
 
 
 def from_environment(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Collection
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -31,6 +32,8 @@ __all__ = ["AllShards", "FlusherStatus", "Leases", "Supervisor"]
 _ROUND_S: Final = 0.5
 #: A flusher that stops goes on with what it has taken for so much of the time there is.
 _STOP_SHARE: Final = 0.5
+#: Giving back the shards is a courtesy to the other hosts: not waited for any longer.
+_LEAVE_S: Final = 3.0
 _NONE: Final[frozenset[int]] = frozenset()
 
 
@@ -182,7 +185,16 @@ class Supervisor:
             self._hear(one)
             self._bury(one)
             one.life = Life()
-        self._leases.leave()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Give back the shards, which a Redis that hangs may keep us from: others take them then,
+        when the leases are over."""
+        leaving = threading.Thread(
+            target=self._leases.leave, name="afterglow leaves its shards", daemon=True
+        )
+        leaving.start()
+        leaving.join(_LEAVE_S)
 
     # --- one flusher ---------------------------------------------------------------------------
 

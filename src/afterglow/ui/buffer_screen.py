@@ -169,7 +169,10 @@ def show_drained(drained: Drained, path: str) -> None:
     screen.line(
         screen.joined(
             [
-                (f"{count(drained.spans)} spans in {count(drained.parts)} parts to {path}", ""),
+                (
+                    f"{plural(drained.spans, 'span')} in {plural(drained.parts, 'part')} to {path}",
+                    "",
+                ),
                 (size(drained.payload_bytes), styles.QUIET),
             ]
         )
