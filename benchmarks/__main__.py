@@ -1,7 +1,7 @@
 """`python -m benchmarks`: run the cases, print the table, keep the result if asked.
 
 --quick         few and short repetitions: shows that the harness works, not what things cost
---only NAME     one case (caller, cpu, gap, calls, journal, retention, kill); may be repeated
+--only NAME     one case (caller, cpu, gap, calls, journal, retention, kill, otel); may be repeated
 --only keep     the trace store, which has sizes and options of its own: python -m benchmarks.keep
 --only buffer   the span buffer on a Redis Cluster; options of its own: python -m benchmarks.buffer
 --save          write benchmarks/results/<date>-<commit>-py<version>.{md,json}
@@ -19,10 +19,10 @@ from benchmarks import machine
 from benchmarks.scale import FULL, QUICK
 from benchmarks.table import Row, as_json, checks, table
 
-CASES = ("caller", "cpu", "gap", "calls", "journal", "retention", "kill")
+CASES = ("caller", "cpu", "gap", "calls", "journal", "retention", "kill", "otel")
 #: Not for `--only` alone: what compares other things has a table of its own.
 APART = ("keep", "buffer")
-COLUMNS = ["control", "floor", "afterglow", "otel", "otel-file", "ferret"]
+COLUMNS = ["control", "floor", "noop", "native", "afterglow", "otel", "otel-file", "ferret"]
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from time import perf_counter_ns, process_time_ns
 from typing import Any
 
 from benchmarks import busy, loops
+from benchmarks.api_subjects import API_SUBJECTS
 from benchmarks.subjects import SUBJECTS, Subject
 
 Answer = dict[str, Any]
@@ -79,7 +80,7 @@ def main() -> None:
     # What a recorder prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    subject = SUBJECTS[name](Path(directory))
+    subject = (SUBJECTS | API_SUBJECTS)[name](Path(directory))
     closed = False
     for line in sys.stdin:
         order = json.loads(line)
@@ -87,6 +88,8 @@ def main() -> None:
         if do == "settle":
             subject.settle()
             answer: Answer = {}
+        elif do == "written":
+            answer = {"bytes": subject.written_bytes()}
         elif do == "close":
             if not closed:
                 subject.close()

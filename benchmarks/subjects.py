@@ -62,6 +62,10 @@ class Subject:
     def close(self) -> None:
         """All that was recorded is durable when this returns."""
 
+    def written_bytes(self) -> int:
+        """How large its files are."""
+        return 0
+
     def lost(self) -> int | None:
         """How many spans it says it dropped; None if it does not know."""
         return 0

@@ -76,3 +76,19 @@ def test_the_span_buffer_is_measured_beside_its_floor(tmp_path: Path) -> None:
     assert shuffled.add.cost is not None and sum(shuffled.add.cost.memory_bytes) > 400 * 150
     assert sum("| met" in line or "NOT MET" in line for line in lines(results)) == 19
     assert checks(results)[0].met, "every span came out once"
+
+
+def test_the_api_is_measured_on_every_provider() -> None:
+    from benchmarks.api_subjects import MODES
+
+    names = ["api-noop", *(f"api-{who}{mode}" for who in ("afterglow", "otel") for mode in MODES)]
+    with children(names) as running:
+        for shape in ("started", "plain", "five", "five_and_set", "nested"):
+            assert set(interleaved(running, 1, "loop", shape=shape)) == set(names)
+        running["api-afterglow"].ask("settle")
+        assert running["api-afterglow"].ask("written")["bytes"] > 0
+        assert running["api-afterglow"].ask("close")["made"] > 0
+    with children(["native", "records-plain", "records-ids"]) as running:
+        assert running["native"].ask("loop", shape="five", n=10)["ns"] > 0
+        running.pop("native").end()
+        assert interleaved(running, 1, "loop", shape="record_in_span")
