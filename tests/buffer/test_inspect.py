@@ -170,3 +170,35 @@ def test_check_finds_old_payloads_of_nobody(nodes: Nodes, buffer: RedisBuffer) -
         nodes.client.expire(key, ttl_s - 60)
     (problem,) = check(nodes, CONFIG, NOW_NS)
     assert (problem.kind, problem.count) == ("payloads that nothing refers to", 2)
+
+
+@pytest.mark.parametrize("look_bytes", [1, 700, 1 << 20])
+def test_entries_are_counted_by_layout_however_often_it_stops(
+    nodes: Nodes, redis_url: str, monkeypatch: pytest.MonkeyPatch, look_bytes: int
+) -> None:
+    """The census goes on where it stopped: in the middle of a list, and between two."""
+    monkeypatch.setattr("afterglow.buffer.inspect._LOOK_BYTES", look_bytes)
+    inline = RedisBuffer.from_url(redis_url, BufferConfig(wait_replicas=0))
+    writers = [inline, *(in_phase(redis_url, phase) for phase in (0, 3, 1))]
+    for number in range(9):
+        for trace in range(5):
+            for writer in writers[: 1 + (number + trace) % 4]:
+                writer.add(spans_of(trace, size=number), NOW_NS)
+    inspector = Inspector(nodes, CONFIG)
+    found = [
+        state
+        for trace in range(5)
+        for state in inspector.trace(spans_of(trace)[0].trace_id.hex(), None, NOW_NS)
+    ]
+    wanted = [[0] * 4 for _ in range(5)]
+    for number in range(9):
+        for trace in range(5):
+            for kind in range(1 + (number + trace) % 4):
+                wanted[trace][kind] += 1
+    assert [[s.inline, s.colocated_only, s.distributed_only, s.both] for s in found] == wanted
+    assert [s.entries for s in found] == [sum(counts) for counts in wanted]
+    assert inspector.held() == Held(
+        sum(counts[1] for counts in wanted), sum(counts[2] for counts in wanted)
+    )
+    for writer in writers:
+        writer.close()

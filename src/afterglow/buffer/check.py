@@ -11,7 +11,7 @@ import msgspec
 
 from afterglow.buffer.connect import Nodes, saying_so
 from afterglow.buffer.control_keys import ControlKeys
-from afterglow.buffer.inspect import BufferStats, Inspector, in_lots, literal
+from afterglow.buffer.inspect import SCAN, BufferStats, Inspector, in_lots, literal
 from afterglow.buffer.keys import BUCKETS, Keys, bucket_of
 from afterglow.config import BufferConfig
 
@@ -71,7 +71,7 @@ class _Keys:
     def problems(self) -> list[Problem]:
         pattern = literal(self._start) + b"*"
         for _, client in self._nodes.masters():
-            for some in in_lots(client.scan_iter(pattern, 1_000), 500):
+            for some in in_lots(client.scan_iter(pattern, SCAN), 500):
                 self._look(client, some)
         return [
             Problem(kind, count, tuple(self._examples[kind]), _WHAT_TO_DO[kind])
@@ -131,8 +131,8 @@ def _unqueued(nodes: Nodes, keys: Keys) -> list[Problem]:
     lost: list[str] = []
     for bucket in range(BUCKETS):
         for _ in range(2):  # one that was just being added is there at the second look
-            held = {name for name, _ in nodes.client.hscan_iter(keys.counts[bucket], count=500)}
-            queued = {name for name, _ in nodes.client.zscan_iter(keys.queue[bucket], count=500)}
+            held = {name for name, _ in nodes.client.hscan_iter(keys.counts[bucket], count=SCAN)}
+            queued = {name for name, _ in nodes.client.zscan_iter(keys.queue[bucket], count=SCAN)}
             missing = held - queued
             if not missing:
                 break

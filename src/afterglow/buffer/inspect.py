@@ -21,6 +21,7 @@ from afterglow.errors import NotFoundError
 from afterglow.model.segment import BufferBooks
 
 __all__ = [
+    "SCAN",
     "BufferStats",
     "Inspector",
     "NodeStats",
@@ -31,9 +32,11 @@ __all__ = [
     "literal",
 ]
 
-#: One look at so many lists, and so many entries of each: a few MB at most, a few ms.
-_LISTS: Final = 8
-_ENTRIES: Final = 32
+#: One look at so many lists at most, and about so many bytes of entries: a millisecond.
+_LISTS: Final = 100
+_LOOK_BYTES: Final = 64 << 10
+#: SCAN and its like look at so many keys or fields at once.
+SCAN: Final = 250
 
 
 class ShardStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +177,7 @@ class Inspector:
 
     def _names(self, bucket: int, match: bytes | None = None) -> Iterator[bytes]:
         for name, _ in self._nodes.client.hscan_iter(
-            self._keys.counts[bucket], match=match, count=500
+            self._keys.counts[bucket], match=match, count=SCAN
         ):
             yield name
 
@@ -184,23 +187,21 @@ class Inspector:
         for bucket in range(BUCKETS):
             yield from self._names(bucket, ending)
         for _, client in self._nodes.masters():
-            for key in client.scan_iter(literal(self._keys.prefix) + b":ssr:" + ending, 1_000):
+            for key in client.scan_iter(literal(self._keys.prefix) + b":ssr:" + ending, SCAN):
                 yield key.split(b"}:", 1)[1]
 
     def _census(self, bucket: int, names: Sequence[bytes]) -> list[list[int]]:
         """Length, and entries by layout, of each list."""
         keys = [self._keys.members[bucket] + name for name in names]
         total = [[0] * 5 for _ in keys]
-        first = 0
-        while keys:
-            answers = self._nodes.client.eval(
-                script("census"), len(keys), *keys, first, first + _ENTRIES - 1
+        at = first = 0
+        while at < len(keys):
+            done, first, answers = self._nodes.client.eval(
+                script("census"), len(keys) - at, *keys[at:], first, _LOOK_BYTES
             )
-            for sums, (length, *counts) in zip(total, answers, strict=True):
+            for sums, (length, *counts) in zip(total[at:], answers, strict=False):
                 sums[:] = [length, *(a + b for a, b in zip(sums[1:], counts, strict=True))]
-            first += _ENTRIES
-            if first >= max(sums[0] for sums in total):
-                break
+            at += done
         return total
 
     def _shards(self, now_us: int) -> tuple[ShardStats, ...]:
@@ -211,9 +212,11 @@ class Inspector:
             ("zrange", key, 0, 0, False, True)
             for key in keys.queue  # with its score
         )
-        held = [0] * BUCKETS
-        for bucket, fields in enumerate(self._ask(("hvals", key) for key in keys.counts)):
-            held[bucket] = sum(map(int, fields))
+        # By the books, which are short: the counts of all traces would be one long answer.
+        held = [
+            books_of({name: int(n) for name, n in fields.items()}).held
+            for fields in self._ask(("hgetall", key) for key in keys.books)
+        ]
         hosts = self._ask(("get", self._control.shard(count, shard)) for shard in range(count))
         found = []
         for shard in range(count):
