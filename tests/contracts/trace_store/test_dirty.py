@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -183,6 +184,18 @@ def test_5_what_is_changed_in_place_is_not_the_stores_any_more(
     put(store, payload)
     assert store.flush().entries == 1
     assert payload_of(stores(), "x") == {"list": [1, 2]}
+
+
+@pytest.mark.parametrize("view", [bytearray, lambda raw: memoryview(bytearray(raw))])
+def test_5_bytes_that_can_be_changed_are_copied(
+    stores: Stores, store: TraceStore, view: Callable[[bytes], Any]
+) -> None:
+    payload = view(b"before")
+    put(store, payload)
+    payload[:1] = b"B"
+    assert payload_of(store, "x") == b"before"
+    store.flush()
+    assert payload_of(stores(), "x") == b"before"
 
 
 # --- 6: storing what is stored --------------------------------------------------------------
