@@ -164,6 +164,10 @@ def open_backend(
     partition = valid_id(partition, "partition")
     if not isinstance(path_or_url, str | os.PathLike):
         raise SettingError(f"{path_or_url!r} is neither the path of a file nor a URL")
+    if path_or_url == ":memory:":
+        raise SettingError(
+            "a trace store is a file, also for a while: name one in a temporary folder"
+        )
     if not _is_url(path_or_url):
         from afterglow.keep.sqlite.backend import SqliteBackend
 

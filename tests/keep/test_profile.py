@@ -69,6 +69,15 @@ def test_what_is_no_path(wrong: Any) -> None:
         afterglow.TraceStore(wrong)
 
 
+def test_a_file_is_not_called_as_sqlite_calls_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match="temporary folder"):
+        afterglow.TraceStore(":memory:")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_path_is_not_cut_off_at_a_nul(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="NUL"):
         afterglow.TraceStore(f"{tmp_path}/m\0.db")
