@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +153,45 @@ def test_the_quota_is_kept(command: Command) -> None:
     result = command("memory", "add", "and another", "--id", "a")
     assert result.stdout == "a\n"
     assert "forgotten to make room for it" in result.stderr and "n1" in result.stderr
+
+
+LOOK_AS_NOBODY = """
+import os, sys
+from click.testing import CliRunner
+from afterglow.ui.commands import afterglow
+runner = CliRunner()
+where = ["--db", sys.argv[1]]
+runner.invoke(afterglow, ["memory", "list", *where])  # while everything can be imported
+runner.invoke(afterglow, ["memory", "stats", *where])
+runner.invoke(afterglow, ["memory", "get", "a", *where])
+if os.geteuid() == 0:  # to whom no permission matters
+    os.setuid(65_534)
+for words in (["list"], ["get", "a"], ["stats"], ["recall", "--peek"], ["recall"], ["add", "x"]):
+    result = runner.invoke(afterglow, ["memory", *words, *where])
+    print(words[0], result.exit_code, "what is there" in result.stdout)
+"""
+
+
+def test_who_may_not_write_may_look() -> None:
+    folder = Path(tempfile.mkdtemp())  # not in pytest's, which is closed to others
+    try:
+        with afterglow.TraceStore(folder / "memory.db", maintenance=False) as store:
+            store.store("what is there", kind="semantic", trace_id="a")
+        (folder / "memory.db").chmod(0o444)
+        folder.chmod(0o555)
+        script = [sys.executable, "-c", LOOK_AS_NOBODY, str(folder / "memory.db")]
+        done = subprocess.run(script, capture_output=True, text=True, check=True)
+    finally:
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
+    assert done.stdout.splitlines() == [
+        "list 0 True",
+        "get 0 True",
+        "stats 0 False",
+        "recall 0 True",
+        "recall 2 False",
+        "add 2 False",
+    ]
 
 
 def test_snapshots_come_back_and_are_pruned(some: Command) -> None:

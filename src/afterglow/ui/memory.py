@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from afterglow.errors import EntryError, NotFoundError
+from afterglow.errors import EntryError, NotFoundError, StoreError
 from afterglow.ui.failure import say
 
 if TYPE_CHECKING:
@@ -76,8 +76,13 @@ def _placed(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def _opened(where: _Where, *, new: bool = False, catch_up: bool = True) -> Iterator[TraceStore]:
-    """The store, as of now; `new`: it may begin here. What was changed is written at the end."""
+def _opened(
+    where: _Where, *, new: bool = False, catch_up: bool = True, look: bool = False
+) -> Iterator[TraceStore]:
+    """The store, as of now; `new`: it may begin here. What was changed is written at the end.
+
+    A `look` changes nothing but the time, and so does without that where nobody may write.
+    """
     from afterglow.keeping import TraceStore
 
     if not new and "://" not in where.database and not Path(where.database).exists():
@@ -87,7 +92,12 @@ def _opened(where: _Where, *, new: bool = False, catch_up: bool = True) -> Itera
         )
     with TraceStore(where.database, where.partition, maintenance=False) as store:
         if catch_up:
-            store.decay_cycle(ticks=None)
+            try:
+                store.decay_cycle(ticks=None)
+            except StoreError as error:
+                if not look:
+                    raise
+                say(f"{error} (shown as it was when last written)")
         yield store
 
 
@@ -190,7 +200,7 @@ def get(where: _Where, trace_id: str) -> None:
     from afterglow.keep.recall import resolved
     from afterglow.ui import memory_view as view
 
-    with _opened(where) as store:
+    with _opened(where, look=True) as store:
         entry = resolved(store, trace_id)
     _print(where, view.print_entry, view.entry_document(entry), entry)
 
@@ -209,7 +219,7 @@ def recall(where: _Where, words: Sequence[str], **choice: Any) -> None:
 
     The best first: strong, used not long ago, and felt.
     """
-    with _opened(where) as store:
+    with _opened(where, look=choice["peek"]) as store:
         found = store.recall(" ".join(words), **choice)
     _print_entries(where, found, "nothing is remembered that fits")
 
@@ -225,7 +235,7 @@ def list_entries(
     where: _Where, kind: str | None, tag: str | None, limit: int, min_strength: float
 ) -> None:
     """Entries, the strongest first; changes nothing of them."""
-    with _opened(where) as store:
+    with _opened(where, look=True) as store:
         most = limit or None
         if kind is not None and tag is not None:
             found = [e for e in store.by_kind(kind, min_strength) if tag in e.tags][:most]
@@ -325,7 +335,7 @@ def stats(where: _Where) -> None:
     """How much is remembered, by kind, and how fast each kind fades."""
     from afterglow.ui import memory_view as view
 
-    with _opened(where) as store:
+    with _opened(where, look=True) as store:
         document = view.stats_document(store, where.database)
     _print(where, view.print_stats, document, document)
 

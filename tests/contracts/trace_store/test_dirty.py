@@ -244,6 +244,33 @@ def test_a_row_that_was_read_before_a_flush_counts_no_more(
     assert entry.associated == ("y",)
 
 
+@pytest.mark.parametrize("change", ["reinforce", "delete", "store"])
+def test_a_row_that_was_read_before_a_mark_counts_no_more(
+    stores: Stores, store: TraceStore, stopping: Stopping, change: str
+) -> None:
+    put(store, 1)
+    store.flush()
+
+    def overtake() -> None:
+        if change == "reinforce":
+            store.reinforce("x")
+        elif change == "delete":
+            store.delete("x")
+        else:
+            put(store, 2)
+
+    stopping.once_read = overtake
+    assert bool(store.reinforce("x")) is (change != "delete")
+    store.flush()
+    entry = stores().get("x")
+    if change == "delete":
+        assert entry is None
+    else:
+        assert entry is not None
+        assert entry.reinforcement_count == (2 if change == "reinforce" else 1)
+        assert entry.payload == (2 if change == "store" else 1)
+
+
 def test_a_count_is_right_while_a_flush_commits(store: TraceStore, stopping: Stopping) -> None:
     for i in range(10):
         put(store, i, str(i))
