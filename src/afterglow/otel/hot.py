@@ -33,17 +33,20 @@ _INTERNAL = trace_api.SpanKind.INTERNAL
 
 
 class HotPath(NamedTuple):
-    """What a tracer gets."""
+    """What the tracers of a provider share.
 
-    start_span: Callable[..., Any]
-    start_as_current_span: Callable[..., Any]
+    One class of spans for all of them: the interpreter remembers where a class has its
+    attributes, for one class at each place in the code.
+    """
+
+    of: Callable[[Scope], tuple[Callable[..., Any], Callable[..., Any]]]
     after_fork: Callable[[], None]
 
 
 def make_hot_path(
     scope_: Scope, begin: Begin, processors: Processors, choice: Choice, *, plain_ids: bool
 ) -> HotPath:
-    """The span classes of one tracer; `processors` may grow later.
+    """The span classes of a provider's tracers, of which `scope_` is one; `processors` may grow.
 
     Roots and children whose ids are ours and whom the sampler lets through unasked begin the
     short way; all others by `begin`.
@@ -59,8 +62,6 @@ def make_hot_path(
     flat = handover.flat
     extend = flat.extend
     modules = sys.modules
-    extra_of = scope_.extra
-    internal = extra_of(_INTERNAL)
     plain_children = plain_ids and choice.plain_children and scope_.innermost is None
     leaves_out = plain_ids and choice.leaves_out
     bound = choice.root_bound if plain_ids and core.base is None else None
@@ -97,7 +98,6 @@ def make_hot_path(
 
     class LiveSpan(Span):
         __slots__ = ()
-        scope = scope_
 
         def end(self, end_time: int | None = None) -> None:
             end_ns = now()
@@ -125,7 +125,9 @@ def make_hot_path(
                         end_ns,
                         self._attributes,
                         self.where,
-                        internal if self._kind is _INTERNAL else extra_of(self._kind),
+                        self.scope.internal
+                        if self._kind is _INTERNAL
+                        else self.scope.extra(self._kind),
                     )
                 )
             else:
@@ -224,7 +226,9 @@ def make_hot_path(
                         end_ns,
                         self._attributes,
                         self.where,
-                        internal if self._kind is _INTERNAL else extra_of(self._kind),
+                        self.scope.internal
+                        if self._kind is _INTERNAL
+                        else self.scope.extra(self._kind),
                     )
                 )
             else:
@@ -234,15 +238,16 @@ def make_hot_path(
         def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
             """`@tracer.start_as_current_span("name")`: a span of its own for each call."""
             name, kind, attributes = self._name, self._kind, self._attributes
+            start = self.scope.start
 
             def again() -> Any:
-                return start_as_current_span(name, None, kind, attributes)
+                return start(name, None, kind, attributes)
 
             return wrapped(function, again)
 
     # --- the rarer turns --------------------------------------------------------------------
 
-    turns = Turns(scope_, processors, where_now)
+    turns = Turns(core, processors, where_now)
     end_slowly, leave, run, hand_over = turns.end, turns.leave, turns.run, turns.hand_over
     set_slowly, set_bounded = Span.set_attribute, Span._set_bounded
 
@@ -270,6 +275,7 @@ def make_hot_path(
 
     def begin_left_out() -> Any:
         span = LiveSpan()
+        span.scope = scope_
         span._name, span._kind, span.details, span.end_ns = "", _INTERNAL, None, None
         return begin(span, None, None, (), None)
 
@@ -278,104 +284,112 @@ def make_hot_path(
 
     # --- what the tracer calls --------------------------------------------------------------
 
-    def start_span(
-        name: str,
-        context: Any = None,
-        kind: trace_api.SpanKind = _INTERNAL,
-        attributes: Any = None,
-        links: Any = None,
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-    ) -> Any:
-        """A span that runs from now on, until `end()`; it does not become current."""
-        if drops and context is None:
-            return Left().place()
-        span = LiveSpan()
-        span._name = name
-        span._kind = kind
-        span.details = span.end_ns = None
-        if not record_exception or not set_status_on_exception:
-            span.on_exception = (record_exception, set_status_on_exception)
-        parent = get()
-        if context is not None or links or start_time is not None:
-            return run(begin(span, context, attributes, links, start_time), context)
-        if parent is empty:
-            if bound is None or native() is not None:
+    def of(scope: Scope) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        def start_span(
+            name: str,
+            context: Any = None,
+            kind: trace_api.SpanKind = _INTERNAL,
+            attributes: Any = None,
+            links: Any = None,
+            start_time: int | None = None,
+            record_exception: bool = True,
+            set_status_on_exception: bool = True,
+        ) -> Any:
+            """A span that runs from now on, until `end()`; it does not become current."""
+            if drops and context is None:
+                return Left().place()
+            span = LiveSpan()
+            span.scope = scope
+            span._name = name
+            span._kind = kind
+            span.details = span.end_ns = None
+            if not record_exception or not set_status_on_exception:
+                span.on_exception = (record_exception, set_status_on_exception)
+            parent = get()
+            if context is not None or links or start_time is not None:
+                return run(begin(span, context, attributes, links, start_time), context)
+            if parent is empty:
+                if bound is None or native() is not None:
+                    return run(begin(span, None, attributes, (), None), None)
+                span.trace = span.span_id = span_id = next_id()
+                span.parent_id = 0
+                span.inherited = root
+                if some and (not bound or spread(span_id) >= bound):
+                    return Left().root(span_id)
+            elif isinstance(parent, dict) or not plain_children:
                 return run(begin(span, None, attributes, (), None), None)
-            span.trace = span.span_id = span_id = next_id()
-            span.parent_id = 0
-            span.inherited = root
-            if some and (not bound or spread(span_id) >= bound):
-                return Left().root(span_id)
-        elif isinstance(parent, dict) or not plain_children:
-            return run(begin(span, None, attributes, (), None), None)
-        else:
-            if not parent.sampled or (rule and parent.scope.rule is not rule):
-                return left_out_below(parent) or run(begin(span, None, attributes, (), None), None)
-            span.trace = parent.trace
-            span.parent_id = parent.span_id
-            span.inherited = parent.inherited
-            span.span_id = span_id = next_id()
+            else:
+                if not parent.sampled or (rule and parent.scope.rule is not rule):
+                    return left_out_below(parent) or run(
+                        begin(span, None, attributes, (), None), None
+                    )
+                span.trace = parent.trace
+                span.parent_id = parent.span_id
+                span.inherited = parent.inherited
+                span.span_id = span_id = next_id()
+                if watching:
+                    span._parent_context = parent.get_span_context()
+            span._attributes = copy = {**attributes} if attributes else {}
+            if copy and (is_tracked(copy) or len(copy) > room or not unbounded_text):
+                span._attributes = {}
+                set_bounded(span, attributes)
+            if loop_of is None and "_asyncio" not in modules:
+                span.where = local.where
+            else:
+                span.where = (probe or see_asyncio())(local.where)
+            registry[span_id] = span
+            span.start_ns = now()
             if watching:
-                span._parent_context = parent.get_span_context()
-        span._attributes = copy = {**attributes} if attributes else {}
-        if copy and (is_tracked(copy) or len(copy) > room or not unbounded_text):
-            span._attributes = {}
-            set_bounded(span, attributes)
-        if loop_of is None and "_asyncio" not in modules:
-            span.where = local.where
-        else:
-            span.where = (probe or see_asyncio())(local.where)
-        registry[span_id] = span
-        span.start_ns = now()
-        if watching:
-            processors.on_start(span, context)
-        return span
-
-    def start_as_current_span(
-        name: str,
-        context: Any = None,
-        kind: trace_api.SpanKind = _INTERNAL,
-        attributes: Any = None,
-        links: Any = None,
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-        end_on_exit: bool = True,
-    ) -> Any:
-        """A span for `with`, or a decorator of functions and coroutines; it becomes current."""
-        if (
-            context is not None
-            or links
-            or start_time is not None
-            or not record_exception
-            or not set_status_on_exception
-            or not end_on_exit
-        ):
-            on_exception = (record_exception, set_status_on_exception)
-            given = (name, context, kind, attributes, links, start_time, *on_exception)
-            return Around(lambda: start_span(*given), end_on_exit, *on_exception)
-        if drops:
-            return CurrentLeft()
-        span = CurrentSpan()
-        span._name = name
-        span._kind = kind
-        span.details = span.end_ns = None
-        if not attributes:
-            span._attributes = {}
+                processors.on_start(span, context)
             return span
-        # A dict of simple values is not tracked by the collector: one C call tells.
-        copy = {**attributes}
-        span._attributes = copy
-        if is_tracked(copy) or len(copy) > room or not unbounded_text:
-            span._attributes = {}
-            set_bounded(span, attributes)
-        return span
+
+        def start_as_current_span(
+            name: str,
+            context: Any = None,
+            kind: trace_api.SpanKind = _INTERNAL,
+            attributes: Any = None,
+            links: Any = None,
+            start_time: int | None = None,
+            record_exception: bool = True,
+            set_status_on_exception: bool = True,
+            end_on_exit: bool = True,
+        ) -> Any:
+            """A span for `with`, or a decorator of functions and coroutines; it becomes current."""
+            if (
+                context is not None
+                or links
+                or start_time is not None
+                or not record_exception
+                or not set_status_on_exception
+                or not end_on_exit
+            ):
+                on_exception = (record_exception, set_status_on_exception)
+                given = (name, context, kind, attributes, links, start_time, *on_exception)
+                return Around(lambda: start_span(*given), end_on_exit, *on_exception)
+            if drops:
+                return CurrentLeft()
+            span = CurrentSpan()
+            span.scope = scope
+            span._name = name
+            span._kind = kind
+            span.details = span.end_ns = None
+            if not attributes:
+                span._attributes = {}
+                return span
+            # A dict of simple values is not tracked by the collector: one C call tells.
+            copy = {**attributes}
+            span._attributes = copy
+            if is_tracked(copy) or len(copy) > room or not unbounded_text:
+                span._attributes = {}
+                set_bounded(span, attributes)
+            return span
+
+        scope.start = start_as_current_span
+        return start_span, start_as_current_span
 
     def after_fork() -> None:
         nonlocal next_id, local
         next_id = identity.next_id
         local = ThreadLocal()
 
-    return HotPath(start_span, start_as_current_span, after_fork)
+    return HotPath(of, after_fork)

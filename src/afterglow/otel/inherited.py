@@ -72,6 +72,9 @@ class Scope:
             )
             for kind in trace_api.SpanKind
         }
+        self.internal = self.extras[0]
+        #: The tracer's start_as_current_span (hot.py).
+        self.start: Callable[..., Any]
 
     def extra(self, kind: Any) -> Extra:
         """That of a kind; what is no kind of span is taken as internal."""

@@ -19,6 +19,8 @@ class Processors:
     def __init__(self, given: Any = None) -> None:
         self.each: list[Any] = [] if given is None else [given]
         self._given = given
+        #: The hot paths of the provider whose processors these are, by what they depend on.
+        self.hot_paths: dict[Any, Any] = {}
 
     def add_span_processor(self, span_processor: Any) -> None:
         """Called last of all from now on."""

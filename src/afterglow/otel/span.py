@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 from afterglow.model.flat import widen
 from afterglow.otel.api import BoundedAttributes, SpanBase, trace_api
@@ -33,9 +33,6 @@ SIMPLE = frozenset({str, bool, int, float, bytes, type(None)})
 class Span(AsContext, SpanBase):
     """One operation. Made by a Tracer; see the OpenTelemetry API for what each method does."""
 
-    #: What the spans of one tracer share.
-    scope: ClassVar[Scope]
-
     # Beside the dict that the API's class gives, slots: a quarter of a span's cost less. All are
     # set when a span is made, but for those that it gets when it begins.
     __slots__ = (
@@ -46,6 +43,7 @@ class Span(AsContext, SpanBase):
         "end_ns",
         "inherited",
         "parent_id",
+        "scope",
         "span_id",
         "start_ns",
         "token",
@@ -54,6 +52,7 @@ class Span(AsContext, SpanBase):
     )
 
     # The flat record in the making (model/flat.py), and what the readable side adds.
+    scope: Scope  # what the spans of one tracer share
     _name: str
     _attributes: dict[str, Any]
     _kind: trace_api.SpanKind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from afterglow.otel.api import EMPTY, TracerBase, context_variable, trace_api
@@ -35,16 +35,20 @@ class Tracer(TracerBase):
         self._choice = choice
         scope.rule = choice.rule
         self._processors = processors
-        begin = Begin(scope, choice.should_sample, choice.refusal, id_generator)
-        hot = make_hot_path(scope, begin, processors, choice, plain_ids=id_generator is None)
+        key = (id(scope.core), id(choice.sampler), id(scope.limits), id(id_generator))
+        hot = processors.hot_paths.get(key)
+        if hot is None:
+            begin = Begin(scope, choice.should_sample, choice.refusal, id_generator)
+            hot = make_hot_path(scope, begin, processors, choice, plain_ids=id_generator is None)
+            processors.hot_paths[key] = hot
         self._hot = hot
+        self._starts = hot.of(scope)
         self._tracer_config: Any = None
-        self._use(hot)
+        self._use(self._starts)
 
-    def _use(self, source: Any) -> None:
+    def _use(self, starts: tuple[Callable[..., Any], Callable[..., Any]]) -> None:
         # The functions themselves, in place of the methods below: a call less for each span.
-        self.start_span = source.start_span  # type: ignore[method-assign]
-        self.start_as_current_span = source.start_as_current_span  # type: ignore[method-assign]
+        self.start_span, self.start_as_current_span = starts  # type: ignore[method-assign]
 
     def start_span(self, name: str, *arguments: Any, **options: Any) -> Any:
         """A span that runs from now on, until `end()`; it does not become current.
@@ -52,14 +56,14 @@ class Tracer(TracerBase):
         After the name: context, kind, attributes, links, start_time (ns since 1970),
         record_exception, set_status_on_exception; as OpenTelemetry's API has them.
         """
-        return self._hot.start_span(name, *arguments, **options)
+        return self._starts[0](name, *arguments, **options)
 
     def start_as_current_span(self, name: str, *arguments: Any, **options: Any) -> Any:
         """A span for `with`, or a decorator of functions and coroutines; it becomes current.
 
         The arguments of `start_span`, and end_on_exit.
         """
-        return self._hot.start_as_current_span(name, *arguments, **options)
+        return self._starts[1](name, *arguments, **options)
 
     @property
     def sampler(self) -> Any:
@@ -84,7 +88,10 @@ class Tracer(TracerBase):
     def _set_tracer_config(self, tracer_config: Any) -> None:
         """A tracer configurator may switch a scope off (`is_enabled`), and on again."""
         self._tracer_config = tracer_config
-        self._use(self._hot if self._is_enabled() else OffTracer())
+        off = OffTracer()
+        self._use(
+            self._starts if self._is_enabled() else (off.start_span, off.start_as_current_span)
+        )
 
 
 class OffTracer(trace_api.NoOpTracer):

@@ -8,21 +8,18 @@ from typing import Any
 
 from afterglow.clock import monotonic_ns
 from afterglow.model.flat import Where
-from afterglow.otel.inherited import Scope
 from afterglow.otel.processors import Processors
 from afterglow.otel.span import Span, logger
+from afterglow.record.core import Core
 
 __all__ = ["Turns"]
 
 
 class Turns:
-    """Those of one tracer's spans."""
+    """Those of the spans of one provider."""
 
-    def __init__(
-        self, scope: Scope, processors: Processors, where_now: Callable[[], Where]
-    ) -> None:
-        self._scope = scope
-        self._core = scope.core
+    def __init__(self, core: Core, processors: Processors, where_now: Callable[[], Where]) -> None:
+        self._core = core
         self._processors = processors
         self._where_now = where_now
 
@@ -73,7 +70,7 @@ class Turns:
         """Its record, however much there is to say."""
         span.settle()
         attributes, details = span._attributes, span.details
-        extra = self._scope.extra(span._kind)
+        extra = span.scope.extra(span._kind)
         if details is not None:
             extra = details.extra(extra, self._core.wall_offset_ns)
         self._core.handover.put(
