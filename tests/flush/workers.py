@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
@@ -37,10 +38,15 @@ def batch_of(worker: int, number: int, seed: int) -> list[BufferedSpan]:
     return spans
 
 
-def work(url: str, config: BufferConfig, worker: int, seed: int, pipe: Connection) -> None:
-    """Add batch after batch, each until it is taken; say how many there are, until told to stop."""
+def work(
+    url: str, config: BufferConfig, worker: int, seed: int, number: int, pipe: Connection
+) -> None:
+    """Add batch after batch, each until it is taken; say how many there are, until told to stop.
+
+    `number` is the first: one that takes the place of one that died begins where that was heard
+    of last, as a sender repeats what was not confirmed.
+    """
     buffer = RedisBuffer.from_url(url, config, role="collector")
-    number = 0
     while not pipe.poll(0.01):
         spans = batch_of(worker, number, seed)
         while buffer.add(spans, time.time_ns()).refused:
@@ -58,17 +64,19 @@ def work(url: str, config: BufferConfig, worker: int, seed: int, pipe: Connectio
 class Worker:
     """A worker process, as its test sees it."""
 
-    def __init__(self, url: str, config: BufferConfig, number: int, seed: int) -> None:
+    def __init__(
+        self, url: str, config: BufferConfig, number: int, seed: int, begin: int = 0
+    ) -> None:
         context = get_context("spawn")
         self.number = number
         self._seed = seed
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=work, args=(url, config, number, seed, theirs), daemon=True
+            target=work, args=(url, config, number, seed, begin, theirs), daemon=True
         )
         self._process.start()
         theirs.close()
-        self.batches = 0
+        self.batches = begin
 
     @property
     def pid(self) -> int:
@@ -77,8 +85,9 @@ class Worker:
 
     def hear(self) -> int:
         """How many batches it has added by now."""
-        while self._pipe.poll():
-            self.batches = max(self.batches, self._pipe.recv())
+        with suppress(EOFError, ConnectionResetError):  # it was killed, maybe in mid-word
+            while self._pipe.poll():
+                self.batches = max(self.batches, self._pipe.recv())
         return self.batches
 
     def stop(self) -> None:
