@@ -90,6 +90,26 @@ def test_two_stores_add_up(stores: Stores, filled: TraceStore) -> None:
     assert pair.count == 3
 
 
+@pytest.mark.parametrize("full", ["a", "n20"])
+def test_two_stores_that_both_saw_room_link_once(
+    stores: Stores, filled: TraceStore, full: str
+) -> None:
+    """`full` has room for one more link, and is the first of both pairs or the second."""
+    others = [f"n{i:02d}" for i in range(19)]
+    for other in others:
+        assert link(filled, full, other)
+    filled.flush()
+    one, two = stores(), stores()
+    ends = (("a", "n20"), ("a", "n21")) if full == "a" else ((full, "b"), (full, "c"))
+    assert link(one, *ends[0])
+    assert link(two, *ends[1])
+    one.flush()
+    two.flush()
+    assert len(linked(stores(), full)) == 20
+    (_, loser) = ends[1]
+    assert linked(stores(), loser) == linked(two, loser) == ()
+
+
 def test_an_association_costs_its_own_rows_only(filled: TraceStore) -> None:
     filled.flush()
     link(filled, "a", "b")
