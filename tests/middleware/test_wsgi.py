@@ -259,7 +259,10 @@ def test_gunicorn_that_forks_after_loading(tmp_path: Path) -> None:
         workers.add(worker)
         connection.close()
     server.terminate()
-    _, rest = server.communicate(timeout=30)
+    try:
+        _, rest = server.communicate(timeout=30)
+    finally:
+        server.kill()  # nothing, where it has ended
     assert server.returncode == 0, rest
     with afterglow.open(tmp_path / "g.db") as database:
         spans: list[Span] = list(database.spans())
