@@ -159,6 +159,13 @@ def test_counts_of_a_cycle_are_attributes_and_items(store: TraceStore) -> None:
     assert store.last_cycle == cycle
 
 
+def test_the_peak_is_kept_as_a_record(store: TraceStore) -> None:
+    store.store(1, kind="sensory", trace_id="s")
+    store.decay_cycle(ticks=1_000)
+    assert store.reinforce("s")
+    assert one(store, "s").strength < one(store, "s").peak_strength == 0.4
+
+
 def test_marks_of_strength(store: TraceStore) -> None:
     for kind in ("procedural", "identity"):
         store.store(1, kind=kind, trace_id=kind)

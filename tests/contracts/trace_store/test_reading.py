@@ -200,3 +200,12 @@ def test_the_strongest_few_are_the_first_of_all(stores: Stores) -> None:
             assert store.all(0.3, limit) == store.all(0.3)[:limit]
             assert store.by_tag("b", limit=limit) == store.by_tag("b")[:limit]
             assert store.by_kind("half", limit=limit) == store.by_kind("half")[:limit]
+
+
+def test_what_was_deleted_just_now_takes_no_place_among_the_strongest(store: TraceStore) -> None:
+    for trace_id in "abcd":
+        store.store(1, kind="semantic", trace_id=trace_id)
+    store.flush()
+    store.delete("a")
+    store.delete("b")
+    assert ids(store.all(limit=2)) == ["c", "d"]
