@@ -78,6 +78,24 @@ def test_what_waits_to_be_written_is_in_a_snapshot(tmp_path: Path) -> None:
         assert entry is not None and entry.payload == "not flushed"
 
 
+def test_what_is_stored_while_a_snapshot_is_restored_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled(tmp_path / "a.db", 3) as store:
+        store.snapshot("s")
+        replace = store._backend.replace
+
+        def overtaken(*given: Any) -> int:
+            store.store("late", kind="semantic", trace_id="late")
+            store.delete("e1")
+            return replace(*given)
+
+        monkeypatch.setattr(store._backend, "replace", overtaken)
+        store.restore("s", force=True)
+        assert (store.dirty, store.count(), store.get("late")) == (0, 3, None)
+        assert store.get("e1") is not None
+
+
 def test_restored_entries_go_on_fading_from_where_they_were(tmp_path: Path) -> None:
     clock = ManualClock()
     with filled(tmp_path / "a.db", clock=clock) as store:
