@@ -175,6 +175,21 @@ class RedisNode:
     def used_memory_bytes(self) -> int:
         return int(self.info("memory")["used_memory"])
 
+    def kept_bytes(self) -> int:
+        """Memory in use but for the buffers of clients, replicas and other nodes."""
+        memory = self.info("memory")
+        buffers = ("mem_total_replication_buffers", "mem_clients_normal", "mem_cluster_links")
+        return int(memory["used_memory"]) - sum(int(memory[name]) for name in buffers)
+
+    def carried_bytes(self) -> int:
+        """What clients sent to it and got from it so far; its replicas' part is not in it."""
+        stats = self.info("stats")
+        total, replicas = (
+            sum(int(stats[f"{kind}_{way}put_bytes"]) for way in ("in", "out"))
+            for kind in ("total_net", "total_net_repl")
+        )
+        return total - replicas
+
     def keys(self, pattern: str = "*") -> list[bytes]:
         """Its keys, sorted; a replica's too."""
         return sorted(self.client.scan_iter(match=pattern, count=10_000))

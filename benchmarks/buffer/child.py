@@ -29,8 +29,6 @@ Batch = Sequence[BufferedSpan]
 
 #: What was added so long ago is due: nobody waits for a timeout.
 _AGO_NS = 3_600 * 10**9
-#: So many spans are made beforehand; more would fill the machine.
-_KEPT = 300_000
 #: Part of a stream that several workers share: its batches go to them in turns.
 _SHARED_BATCH = 1_000
 
@@ -99,13 +97,16 @@ class Subject:
             self._add(batch, _now_ns() - _AGO_NS)
         return self.flush()
 
-    def make(self, workload: int, n_spans: int, share: Sequence[int] = (0, 1)) -> Answer:
-        """The spans to add: all of a workload, or the share `[i, n]` of the ith of n workers."""
+    def make(
+        self, workload: int, n_spans: int, share: Sequence[int] = (0, 1), ahead: bool = True
+    ) -> Answer:
+        """The spans to add: all of a workload, or the share `[i, n]` of the ith of n workers;
+        ahead of time, or each batch just before it is added."""
         chosen = workloads(n_spans)[workload]
         number, workers = share
         if workers > 1:
             self.spans = list(_share_of(chosen, number, workers))
-        elif n_spans <= _KEPT:
+        elif ahead:
             self.spans = list(chosen.spans())
         else:
             self.spans = _Again(chosen)

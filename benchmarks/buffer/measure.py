@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
-from benchmarks.buffer.nodes import Cost, Watch, forget_what_went_out
+from benchmarks.buffer.nodes import Cost, Watch, control_us, forget_what_went_out
 from benchmarks.buffer.workloads import workloads
 from benchmarks.harness import Child
 from scripts.redis_cluster import RedisCluster
@@ -73,6 +74,8 @@ class Run:
     floor_add: Pass | None = None
     floor_flush: Pass | None = None
     refusals: int = 0
+    #: How long a script that is always the same took just after: the median, the longest.
+    control_us: tuple[int, int] = (0, 0)
     #: Most memory that the flusher's process ever had, bytes.
     peak_bytes: int = 0
     #: Spans that did not come out exactly once, or that the books do not have.
@@ -92,6 +95,9 @@ class Together:
 @dataclass
 class Results:
     runs: list[Run] = field(default_factory=list)
+    #: A trace of as many spans as elsewhere, added as the giant one is: made between the calls.
+    small: Run | None = None
+    giant: Run | None = None
     together: list[Together] = field(default_factory=list)
     version: str = ""
 
@@ -116,6 +122,7 @@ def _order(name: str, n_spans: int) -> tuple[int, int]:
 
 def measure(scale: BufferScale, folder: Path) -> Results:
     """Everything; what is under way is said on stderr."""
+    begun = perf_counter()
     results = Results()
     _say("starting a cluster of three masters with a replica each")
     with RedisCluster(node_timeout_ms=15_000) as cluster:
@@ -128,6 +135,7 @@ def measure(scale: BufferScale, folder: Path) -> Results:
             _say(f"{processes} workers and {processes} flushers at once")
             cluster.flush_all()
             results.together.append(_measured_together(processes, scale, cluster.url, folder))
+    _say(f"it took {perf_counter() - begun:.0f} s")
     return results
 
 
@@ -177,6 +185,7 @@ def _measure_each(
                     _say(f"round {round_number + 1}: {name}, batches of {batch:,}")
                     run = _run(name, batch, worker, flusher, cluster)
                     _measure_floor(run, worker, cluster)
+                    run.control_us = control_us(cluster)
                     results.runs.append(run)
     with _children(["memory"], folder, []) as (child,):
         for number, name in enumerate(names):
@@ -191,12 +200,19 @@ def _measure_giant(
     scale: BufferScale, cluster: RedisCluster, folder: Path, results: Results
 ) -> None:
     name, batch = workloads(scale.n_giant)[GIANT].name, scale.batches[0]
-    _say(f"{name}, of {scale.n_giant:,} spans (they are made between the calls)")
     opened = [{"do": "open", "url": cluster.url}]
     with _children(["giant worker", "giant flusher"], folder, opened) as (worker, flusher):
         worker.ask("warm", n_spans=scale.n_warm_up)
-        worker.ask("make", workload=GIANT, n_spans=scale.n_giant)
-        results.runs.append(_run(name, batch, worker, flusher, cluster))
+        for n_spans in (scale.n_spans, scale.n_giant):
+            _say(f"{name}, of {n_spans:,} spans (they are made between the calls)")
+            worker.ask("make", workload=GIANT, n_spans=n_spans, ahead=False)
+            run = _run(name, batch, worker, flusher, cluster)
+            run.control_us = control_us(cluster)
+            if n_spans == scale.n_giant:
+                results.giant = run
+                results.runs.append(run)
+            else:
+                results.small = run
 
 
 def _run(name: str, batch: int, worker: Child, flusher: Child, cluster: RedisCluster | None) -> Run:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from afterglow.buffer.scripts import SCRIPTS
 from scripts.redis_cluster import ClusterNode, RedisCluster
 
-__all__ = ["Cost", "Watch", "forget_what_went_out"]
+__all__ = ["Cost", "Watch", "control_us", "forget_what_went_out"]
 
 #: What the cluster and this benchmark say among themselves.
 _NOT_OURS = {"info", "config", "slowlog", "ping", "replconf", "psync", "cluster", "command"}
 _SLOW_US = 200
+#: Some 0.4 ms of nothing, and how often: as long in all as the scripts of a small case.
+_SPIN = "local n = 0 for i = 1, 60000 do n = n + i end return n"
+_SPINS = 500
 
 
 @dataclass
@@ -78,12 +82,7 @@ def _seen(node: ClusterNode) -> tuple[int, int, float]:
     """Calls, bytes, CPU seconds of a master so far."""
     stats = node.commandstats()
     calls = sum(int(v["calls"]) for name, v in stats.items() if name.split("|")[0] not in _NOT_OURS)
-    memory = node.info("memory")
-    buffers = sum(
-        int(memory[name])
-        for name in ("mem_total_replication_buffers", "mem_clients_normal", "mem_cluster_links")
-    )
-    return calls, int(memory["used_memory"]) - buffers, node.cpu_s()
+    return calls, node.kept_bytes(), node.cpu_s()
 
 
 def _name(entry: dict[str, Any]) -> str:
@@ -103,3 +102,20 @@ def forget_what_went_out(cluster: RedisCluster) -> None:
             keys = node.keys(pattern)
             # One by one: they are of many slots.
             node.ask_all([("DEL", key.decode("latin-1")) for key in keys])  # type: ignore[misc]
+
+
+def control_us(cluster: RedisCluster) -> tuple[int, int]:
+    """How long a script that always does the same seems to take: the median, and the longest.
+
+    All masters run it at once. What is between the two is the machine, not the script.
+    """
+    masters = cluster.masters()
+    for node in masters:
+        node.watch_slow(0)
+    spins: list[tuple[str | int, ...]] = [("EVAL", _SPIN, 0)] * _SPINS
+    with ThreadPoolExecutor(len(masters)) as pool:
+        list(pool.map(lambda node: node.ask_all(spins), masters))
+    took = [
+        entry["duration"] for node in masters for entry in node.slowlog() if _name(entry) == "EVAL"
+    ]
+    return sorted(took)[len(took) // 2], max(took)
