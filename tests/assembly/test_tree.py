@@ -182,6 +182,14 @@ def test_a_ring_has_its_smallest_span_as_root_and_waits_like_an_orphan() -> None
         }
 
 
+def test_a_ring_that_closes_later_has_its_smallest_span_as_root() -> None:
+    entries = [entry(0, span(D, C)), entry(1, span(C, D))]
+    tree = Tree(*TRACE, CONFIG, {})
+    for one in entries:
+        tree.extend([one])
+    assert found(tree.plan(61 * S), entries) == {C: [D, C]}
+
+
 def test_the_smallest_is_the_smallest_as_bytes_compare() -> None:
     low, high = bytes([1, 0, 0, 0, 0, 0, 0, 9]), bytes([9, 0, 0, 0, 0, 0, 0, 1])
     one = entry(0, span(high, low), span(low, high))
@@ -229,6 +237,27 @@ def test_times_that_go_backwards_change_no_rule() -> None:
     assert ask(603 - 1e-6, late, early, entry(600, span(C, A))).segments == []
 
 
+@pytest.mark.parametrize(
+    ("orphans_s", "parent_s", "due_s"),
+    [((0, 300), 595, 600), ((3, 20), 5, 30)],
+    ids=["open since the orphan came", "an addition as late as the orphan"],
+)
+def test_an_orphan_brings_its_times_to_the_parent_that_comes_later(
+    orphans_s: tuple[float, float], parent_s: float, due_s: float
+) -> None:
+    """Its times count for the segment that it joins, as if all had come at once."""
+    entries = [
+        entry(orphans_s[0], span(B, A)),
+        entry(orphans_s[1], span(C, B)),
+        entry(parent_s, span(A, None)),
+    ]
+    tree = Tree(*TRACE, CONFIG, {})
+    for one in entries:
+        tree.extend([one])
+    assert tree.plan(round((due_s - 1e-6) * S)).segments == []
+    assert tree.plan(due_s * S).segments == ask(due_s, *entries).segments != []
+
+
 def test_whole_entries_are_ranges() -> None:
     one, two = entry(0, span(A, None), span(B, A)), entry(0, span(C, A), span(D, None))
     what = ask(10, one, two)
@@ -246,9 +275,11 @@ def test_message_ids_say_what_is_in_a_part() -> None:
         part_message_id("shop", TRACE[1], B, 0, [A, B]),
         part_message_id("shop", TRACE[1], A, 1, [A, B]),
         part_message_id("shop", TRACE[1], A, 0, [B, A]),
+        part_message_id("\ud800", TRACE[1], A, 0, [A, B]),
+        part_message_id("\ud801", TRACE[1], A, 0, [A, B]),
         part_message_id("shop" + TRACE[1].decode()[:1], TRACE[1][1:], A, 0, [A, B]),
     ]
-    assert len({first, *others}) == 7
+    assert len({first, *others}) == 9
 
 
 def test_ids_as_numbers_keep_no_span_apart() -> None:

@@ -61,6 +61,12 @@ def test_of_a_plain_tree_it_says_the_same(n_spans: int, size: int, seed: int) ->
     assert found == plan(TRACE, entries, due_ns, CONFIG, {})
 
 
+def test_what_has_been_open_for_long_is_due_while_more_comes() -> None:
+    entries = [entry([(1, 0, 0, 10)], 0), entry([(2, 1, 0, 10)], 595 * S)]
+    assert plan_whole(TRACE, entries, 600 * S - 1, CONFIG) is None
+    assert plan_whole(TRACE, entries, 600 * S, CONFIG) == plan(TRACE, entries, 600 * S, CONFIG, {})
+
+
 def test_what_it_leaves_to_the_tree() -> None:
     spans = [(1, 0, 0, 10), (2, 1, 0, 10), (3, 2, 0, 10)]
 

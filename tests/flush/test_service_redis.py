@@ -17,6 +17,11 @@ from afterglow.errors import RolloutError
 from afterglow.flush.supervisor import Supervisor
 from tests.flush.plant import Plant, config_of, started
 
+#: Each of these takes a dozen seconds: a cluster is what they are about, the rest is a soak.
+mostly_on_a_cluster = pytest.mark.parametrize(
+    "redis_url", [pytest.param("single", marks=pytest.mark.soak), "cluster"], indirect=True
+)
+
 
 @pytest.fixture
 def plant(redis_url: str, tmp_path: Path) -> Iterator[Plant]:
@@ -24,6 +29,7 @@ def plant(redis_url: str, tmp_path: Path) -> Iterator[Plant]:
         yield plant
 
 
+@mostly_on_a_cluster
 def test_flushers_that_are_killed_all_the_time_lose_and_double_nothing(plant: Plant) -> None:
     plant.supervisor.start()
     for number in range(2):
@@ -38,6 +44,7 @@ def test_flushers_that_are_killed_all_the_time_lose_and_double_nothing(plant: Pl
     plant.finish()
 
 
+@mostly_on_a_cluster
 def test_a_rollout_there_and_back_under_load(plant: Plant) -> None:
     """Two workers that add to the same traces, at times in different phases; flushers go on."""
     for expected in (2, 1, 0):
@@ -61,6 +68,7 @@ def test_a_rollout_there_and_back_under_load(plant: Plant) -> None:
     plant.finish()
 
 
+@mostly_on_a_cluster
 def test_two_hosts_share_the_shards_and_one_takes_over_from_the_other(
     redis_url: str, tmp_path: Path
 ) -> None:

@@ -27,7 +27,9 @@ from afterglow.model.segment import AddResult, BufferBooks, BufferedSpan, Fence,
 
 __all__ = ["MemoryBuffer"]
 
-#: About what a span costs beside its payload, measured: ids, edges, the tree.
+#: About what a span that waits costs beside its payload: 70 bytes in batches with many spans of a
+#: trace, 120 with 20, 320 with 4 (CPython 3.13). Not counted is the tree of a trace that is being
+#: taken: of one of 300,000 spans it was, for that while, another 1,300 bytes a span.
 SPAN_BYTES = 250
 _RETRY_AFTER_S = 1.0
 
