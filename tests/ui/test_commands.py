@@ -11,6 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 from afterglow.config import ROOMS, described
+from afterglow.ui.settings import without_password
 from tests.ui.conftest import Command, record
 
 
@@ -244,6 +245,18 @@ def test_settings_say_where_values_come_from(
     line = next(s for s in command("settings").stdout.splitlines() if "max_queue_size" in s)
     assert "77 spans" in line and "OTEL_BSP_MAX_QUEUE_SIZE" in line
     assert max(map(len, command("settings", columns=80).stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:hu@s/h?@host:1/0", "redis://***@host:1/0"),
+        ("redis+cluster://ada:hush@a:1,b:2", "redis+cluster://***@a:1,b:2"),
+        ("redis://host:1/0", "redis://host:1/0"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_settings_show_no_secret(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from afterglow.ui.text import shorten
 
 __all__ = ["print_settings", "settings_now", "without_password"]
 
-_PASSWORD: Final = re.compile(r"(?<=://)[^/@]*(?=@)|(?<=[?&]password=)[^&]*")
+#: Up to the last @, for a password may hold / and @ itself.
+_PASSWORD: Final = re.compile(r"(?<=://).*(?=@)|(?<=[?&]password=)[^&]*")
 
 
 def settings_now(environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
