@@ -81,12 +81,17 @@ class Stopwatch:
 class Subject:
     """A process that adds and flushes; one buffer at a time."""
 
+    buffer: Any = None
+
     def __init__(self) -> None:
         self.answers = Answers()
         self.spans: Iterable[BufferedSpan] = ()
         self.floor: Floor | None = None
 
     def open(self, url: str, **settings: Any) -> Answer:
+        """From now on this buffer; the one before is closed."""
+        if self.buffer is not None:
+            self.buffer.close()
         self.buffer = open_buffer(BufferConfig(url=url, **settings))
         return {}
 

@@ -187,13 +187,11 @@ def _measure_each(
                     _measure_floor(run, worker, cluster)
                     run.control_us = control_us(cluster)
                     results.runs.append(run)
-    with _children(["memory"], folder, []) as (child,):
-        for number, name in enumerate(names):
+        for name, worker in zip(names, workers, strict=True):
             _say(f"in memory: {name}")
-            child.ask("make", workload=number, n_spans=scale.n_spans)
             for batch in scale.batches * scale.rounds:
-                child.ask("open", url="memory:", max_held_bytes=1 << 40)
-                results.runs.append(_run(name, batch, child, child, None))
+                worker.ask("open", url="memory:", max_held_bytes=1 << 40)
+                results.runs.append(_run(name, batch, worker, worker, None))
 
 
 def _measure_giant(
