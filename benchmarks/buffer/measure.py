@@ -197,20 +197,21 @@ def _measure_each(
 def _measure_giant(
     scale: BufferScale, cluster: RedisCluster, folder: Path, results: Results
 ) -> None:
-    name, batch = workloads(scale.n_giant)[GIANT].name, scale.batches[0]
+    name = workloads(scale.n_giant)[GIANT].name
     opened = [{"do": "open", "url": cluster.url}]
     with _children(["giant worker", "giant flusher"], folder, opened) as (worker, flusher):
         worker.ask("warm", n_spans=scale.n_warm_up)
         for n_spans in (scale.n_spans, scale.n_giant):
             _say(f"{name}, of {n_spans:,} spans (they are made between the calls)")
             worker.ask("make", workload=GIANT, n_spans=n_spans, ahead=False)
-            run = _run(name, batch, worker, flusher, cluster)
-            run.control_us = control_us(cluster)
-            if n_spans == scale.n_giant:
-                results.giant = run
-                results.runs.append(run)
-            else:
-                results.small = run
+            for batch in scale.batches:
+                run = _run(name, batch, worker, flusher, cluster)
+                run.control_us = control_us(cluster)
+                if n_spans == scale.n_giant:
+                    results.giant = results.giant or run
+                    results.runs.append(run)
+                else:
+                    results.small = results.small or run
 
 
 def _run(name: str, batch: int, worker: Child, flusher: Child, cluster: RedisCluster | None) -> Run:
