@@ -7,6 +7,9 @@
         ...
 
 Everything here is loaded when it is first used; `import afterglow` alone costs next to nothing.
+
+PYTEST_DONT_REWRITE: this package brings a pytest plugin, and may be there before pytest is
+(`afterglow run -m pytest`); without this word pytest would warn that it came too early.
 """
 
 from __future__ import annotations
