@@ -113,6 +113,26 @@ def test_spans_that_come_while_a_segment_is_out_are_its_addendum(buffer: Any) ->
     assert (part.root_span_id, part.addendum, part.span_ids) == (span_id(1), True, (span_id(2),))
 
 
+def test_what_comes_while_a_segment_is_out_does_not_wait_for_the_orphan_beside_it(
+    buffer: Any,
+) -> None:
+    buffer.add([span(1), span(5, 4)], T0)
+    taken = take(buffer, T0 + 10 * S)
+    buffer.add([span(8)], T0 + 11 * S)
+    assert buffer.acknowledge(taken) == 1
+    assert [part.span_ids for part in take(buffer, T0 + 21 * S)] == [(span_id(8),)]
+
+
+def test_a_part_that_is_acknowledged_twice_counts_once(buffer: Any) -> None:
+    buffer.add([span(1, payload=b"x" * 800), span(2, 1, payload=b"x" * 800)], T0)
+    first, second = take(buffer, T0 + 10 * S)
+    for _ in range(2):
+        buffer.acknowledge([first])
+        assert (buffer.ledger().delivered, buffer.ledger().held) == (1, 1)
+    assert buffer.acknowledge([second]) == 1
+    assert (buffer.ledger().delivered, buffer.ledger().held) == (2, 0)
+
+
 def test_an_orphan_that_went_out_stays_a_root(buffer: Any) -> None:
     buffer.add([span(3, 2)], T0)
     buffer.acknowledge(take(buffer, T0 + 60 * S))
