@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,11 @@ from afterglow.testing import ListSink
 
 # Names that pytest gives to all tests; the servers behind them start when a test asks.
 pytest_plugins = ["tests.servers"]
+
+# A shell starts what it puts into the background (`make test &`) with SIGINT ignored, and programs
+# that a test starts and interrupts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Recording:
