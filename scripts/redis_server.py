@@ -128,7 +128,7 @@ class RedisNode:
         """Any command, with the answer as redis-py parses it."""
         return self.client.execute_command(*words)  # type: ignore[no-untyped-call]
 
-    def ask_all(self, commands: Iterable[tuple[str | int, ...]]) -> list[Any]:
+    def ask_all(self, commands: Iterable[tuple[str | bytes | int, ...]]) -> list[Any]:
         """Many commands in one go, and their answers."""
         with self.client.pipeline(transaction=False) as pipe:
             for words in commands:
