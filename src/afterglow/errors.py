@@ -15,6 +15,9 @@
     │   └── UnencodableError             a value in it: the writer cleans the batch and tries again
     ├── SpanBufferError                  the span buffer cannot be reached, or used as asked
     │   └── RolloutError                 a step of the rollout was refused
+    ├── OtlpError                        what a sender sent as OTLP cannot be taken
+    │   ├── MalformedOtlpError           it is no OTLP, or not whole: never send it again
+    │   └── OtlpLimitError               it is larger or deeper than we take
     ├── FlusherError                     the flushers did not start, or died again and again
     └── MissingExtraError (also ImportError)  an optional dependency is not installed
 
@@ -29,10 +32,13 @@ __all__ = [
     "DamagedStoreError",
     "EntryError",
     "FlusherError",
+    "MalformedOtlpError",
     "MissingExtraError",
     "NewerStoreError",
     "NotAStoreError",
     "NotFoundError",
+    "OtlpError",
+    "OtlpLimitError",
     "RolloutError",
     "SettingError",
     "SinkError",
@@ -103,6 +109,18 @@ class SpanBufferError(AfterglowError):
 
 class RolloutError(SpanBufferError):
     """A step of the rollout would lose spans, or somebody else took one; nothing was changed."""
+
+
+class OtlpError(AfterglowError):
+    """A body that was sent as OTLP cannot be taken; the message says why, for whoever sent it."""
+
+
+class MalformedOtlpError(OtlpError):
+    """It is no OTLP, or not whole (HTTP 400, gRPC INVALID_ARGUMENT): sending it again is no use."""
+
+
+class OtlpLimitError(OtlpError):
+    """It is larger, deeper or more than we take (HTTP 413, gRPC RESOURCE_EXHAUSTED)."""
 
 
 class FlusherError(AfterglowError):

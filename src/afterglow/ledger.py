@@ -14,19 +14,23 @@ from typing import Final, Literal, TypedDict, get_args
 __all__ = [
     "BUFFER_DROP_REASONS",
     "CHANGE_KINDS",
+    "COLLECT_COUNTERS",
     "DROP_REASONS",
     "FORGET_REASONS",
     "HOT_COUNTERS",
     "KEEP_COUNTERS",
     "NOT_RECORDED_REASONS",
+    "OTLP_CHANGES",
     "BufferDropReason",
     "Change",
+    "CollectCounter",
     "DropReason",
     "ForgetReason",
     "HotCounter",
     "KeepCounter",
     "Ledger",
     "NotRecordedReason",
+    "OtlpChange",
     "balanced",
     "new_ledger",
 ]
@@ -101,6 +105,30 @@ HotCounter = Literal[
     "hot_troubles",  # times that Redis did not do its part
 ]
 
+#: What a collector counts (`afterglow serve`), with its labels; `/metrics` has them all.
+CollectCounter = Literal[
+    "requests",  # face, outcome: accepted, partial, refused, malformed, too_large, unauthorized ...
+    "received_bytes",  # face: of bodies, as they came
+    "received_spans",  # face: in bodies that could be read
+    "accepted_spans",  # face: safe with the buffer
+    "refused_spans",  # face, reason: the sender's still, to be sent again
+    "dropped_spans",  # face, reason: see BufferDropReason; counted in the buffer's books too
+    "changed_spans",  # kind: see OtlpChange
+    "sink_spans",  # sink: written, or sent and answered
+    "sink_queued_spans",  # sink: put into its queue on the disk, because it was away
+    "sink_dropped_spans",  # sink, reason: sink_refused, queue_full
+    "sink_retries",  # sink: times that it was away
+]
+
+#: What is changed in a span of others before it is kept.
+OtlpChange = Literal[
+    "scrubbed",  # values of attributes whose key says that they are secret
+    "attributes_dropped",  # beyond the limit of attributes, events or links
+    "values_truncated",  # strings cut to the limit of length
+]
+
+COLLECT_COUNTERS: Final[tuple[CollectCounter, ...]] = get_args(CollectCounter)
+OTLP_CHANGES: Final[tuple[OtlpChange, ...]] = get_args(OtlpChange)
 DROP_REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
 NOT_RECORDED_REASONS: Final[tuple[NotRecordedReason, ...]] = get_args(NotRecordedReason)
 BUFFER_DROP_REASONS: Final[tuple[BufferDropReason, ...]] = get_args(BufferDropReason)

@@ -16,7 +16,13 @@ ONLY_IN = {
     "time": ("clock.py",),
     "sqlite3": ("store/", "keep/"),
     "redis": ("buffer/", "keep/redis/"),
-    "psycopg": ("keep/postgres/",),
+    "psycopg": ("keep/postgres/", "store/postgres/"),
+    "opentelemetry.proto": ("otlp/",),
+    "google": ("otlp/", "ingest/"),
+    "grpc": ("ingest/", "sink/"),
+    "confluent_kafka": ("ingest/", "sink/"),
+    "starlette": ("ingest/",),
+    "uvicorn": ("ingest/",),
     "beaver": ("sink/",),
 }
 
