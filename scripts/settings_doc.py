@@ -17,10 +17,11 @@ HEAD = """\
 Generated from `src/afterglow/config/` by `make docs`; change it there.
 
 A value comes from, in this order: the keyword of the constructor (or the option of the command
-line), the environment variables in the order they are listed, the default. An empty variable
-counts as not set. A value that cannot be used stops the constructor with a `SettingError` that
-names the setting and says what it takes; but what an `OTEL_...` variable says is then left out,
-with a warning, as the OpenTelemetry specification asks.
+line), the environment variables in the order they are listed, the file of
+`afterglow serve --config` (where a class says which table it is there), the default. An empty
+variable counts as not set. A value that cannot be used stops the constructor with a
+`SettingError` that names the setting and says what it takes; but what an `OTEL_...` variable says
+is then left out, with a warning, as the OpenTelemetry specification asks.
 """
 
 
@@ -53,8 +54,11 @@ def default(value: object) -> str:
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
+    tables = {room: table for table, room in config.TABLES.items()}
     for room in config.ROOMS:
         parts.append(f"\n## {room.__name__}\n\n{(room.__doc__ or '').strip()}\n")
+        if room in tables:
+            parts.append(f"\nIn the file of `afterglow serve`: `[{tables[room]}]`.\n")
         for name, kind, value, setting in config.described(room):
             limits = f"; {number(setting.low)} to {number(setting.high)}" if setting.high else ""
             unit = f" ({setting.unit})" if setting.unit and value is not None else ""

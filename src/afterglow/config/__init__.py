@@ -2,7 +2,8 @@
 
 A room's settings are one frozen class. A value comes from, in this order: the argument, the
 environment (`AFTERGLOW_...`, then the `OTEL_...` name where the OpenTelemetry specification
-has one), the default. `docs/settings.md` is generated from these files.
+has one), the file of `afterglow serve --config`, the default. `docs/settings.md` is generated
+from these files.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from afterglow.config.buffer import BufferConfig
+from afterglow.config.collect import ServeConfig
+from afterglow.config.file import read_settings_file
 from afterglow.config.flush import FlushConfig
 from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
@@ -27,6 +30,7 @@ from afterglow.config.setting import (
 
 __all__ = [
     "ROOMS",
+    "TABLES",
     "BufferConfig",
     "ErrorConfig",
     "FlushConfig",
@@ -37,6 +41,7 @@ __all__ = [
     "RecordConfig",
     "RetentionConfig",
     "RunConfig",
+    "ServeConfig",
     "ServersConfig",
     "Setting",
     "SnapshotConfig",
@@ -45,6 +50,7 @@ __all__ = [
     "described",
     "from_environment",
     "load",
+    "read_settings_file",
     "room_fields",
 ]
 
@@ -61,4 +67,14 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     KeepConfig,
     ServersConfig,
     ErrorConfig,
+    ServeConfig,
 )
+
+#: The tables of `afterglow serve --config`, each a room.
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "serve": ServeConfig,
+    "buffer": BufferConfig,
+    "flush": FlushConfig,
+    "store": ServersConfig,
+    "retention": RetentionConfig,
+}

@@ -12,7 +12,15 @@ import msgspec
 
 from afterglow.errors import SettingError
 
-__all__ = ["Setting", "checked", "described", "from_environment", "load", "room_fields"]
+__all__ = [
+    "Setting",
+    "check_value",
+    "checked",
+    "described",
+    "from_environment",
+    "load",
+    "room_fields",
+]
 
 logger = logging.getLogger("afterglow")
 
@@ -57,11 +65,16 @@ def room_fields(*rooms: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def load(
-    room: type[Room], arguments: Mapping[str, object], environment: Mapping[str, str] | None = None
+    room: type[Room],
+    arguments: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
+    *,
+    base: Mapping[str, object] | None = None,
 ) -> Room:
     """A room's settings from arguments, environment and defaults.
 
-    Arguments that are None count as not given. Raises SettingError, which names the setting
+    Arguments that are None count as not given. `base` are checked values that stand between
+    environment and defaults, those of a file. Raises SettingError, which names the setting
     and where the value came from; an empty environment variable counts as not set. What an
     `OTEL_...` variable says is left out where it cannot be used, and a warning says so: as the
     OpenTelemetry specification asks.
@@ -76,7 +89,14 @@ def load(
         found = from_environment(kind, setting, environ)
         if found is not None:
             values[name] = found[1]
+        elif base is not None and name in base:
+            values[name] = base[name]
     return room(**values)
+
+
+def check_value(value: object, name: str, kind: Any, setting: Setting) -> object:
+    """One value as `described` describes it. Raises SettingError, which calls it `name`."""
+    return _checked(value, name, kind, setting, strict=True)
 
 
 def checked(settings: Room) -> Room:

@@ -1,0 +1,1 @@
+"""Joins `afterglow serve`: faces, intake, buffer, flushers, sinks, retention (docs/collect.md)."""

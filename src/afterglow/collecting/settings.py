@@ -1,0 +1,89 @@
+"""All settings of `afterglow serve`, in one place: default < file < environment < flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from afterglow.config import (
+    TABLES,
+    BufferConfig,
+    FlushConfig,
+    RetentionConfig,
+    ServeConfig,
+    ServersConfig,
+    load,
+    read_settings_file,
+)
+
+__all__ = ["MEMORY", "Flags", "ServeSettings", "load_settings"]
+
+MEMORY: Final = "memory:"
+
+#: What the command line says, by table and key; None is not said.
+Flags = Mapping[str, Mapping[str, object]]
+
+#: One process knows all that it was sent: it need not wait as long as many collectors must.
+_EMBEDDED: Final[dict[str, dict[str, object]]] = {
+    "buffer": {"root_timeout_s": 2.0, "timeout_s": 10.0},
+}
+
+Room = TypeVar("Room", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """Each room's settings; it goes to flusher processes by pickle."""
+
+    serve: ServeConfig
+    buffer: BufferConfig
+    flush: FlushConfig
+    servers: ServersConfig
+    retention: RetentionConfig
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether spans wait for their trees in this process."""
+        return self.buffer.url == MEMORY
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of project `default`."""
+        return Path(self.serve.database)
+
+    @property
+    def folder(self) -> Path:
+        """What must survive a restart beside the store."""
+        named = self.serve.folder
+        return Path(named) if named else self.database.with_name(f"{self.database.name}.collect")
+
+
+def load_settings(
+    file: str | os.PathLike[str] | None,
+    flags: Flags,
+    environment: Mapping[str, str] | None = None,
+) -> ServeSettings:
+    """All of them, checked. Raises SettingError, one line that names where a value came from."""
+    environ = os.environ if environment is None else environment
+    tables = {} if file is None else read_settings_file(file, TABLES)
+
+    def room(kind: type[Room], base: Mapping[str, Mapping[str, object]]) -> Room:
+        table = next(name for name, of in TABLES.items() if of is kind)
+        below = {**base.get(table, {}), **tables.get(table, {})}
+        return load(kind, flags.get(table, {}), environ, base=below)
+
+    base: dict[str, Any] = {}
+    if room(BufferConfig, base).url == MEMORY:
+        base = _EMBEDDED
+    return ServeSettings(
+        serve=room(ServeConfig, base),
+        buffer=room(BufferConfig, base),
+        flush=room(FlushConfig, base),
+        servers=room(ServersConfig, base),
+        retention=room(RetentionConfig, base),
+    )
