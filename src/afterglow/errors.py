@@ -96,7 +96,14 @@ class SinkError(AfterglowError):
 
 
 class SinkUnavailableError(SinkError):
-    """A sink cannot take the batch now; the writer keeps it and tries again."""
+    """A sink cannot take the batch now; the writer keeps it and tries again.
+
+    `retry_after_s` is what the other side asked for: not before so many seconds. 0: it did not say.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnencodableError(SinkError):

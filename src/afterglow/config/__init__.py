@@ -18,6 +18,7 @@ from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
 from afterglow.config.retention import RetentionConfig
+from afterglow.config.send import SendConfig
 from afterglow.config.servers import ServersConfig
 from afterglow.config.setting import (
     Setting,
@@ -41,6 +42,7 @@ __all__ = [
     "RecordConfig",
     "RetentionConfig",
     "RunConfig",
+    "SendConfig",
     "ServeConfig",
     "ServersConfig",
     "Setting",
@@ -62,6 +64,7 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     RetentionConfig,
     BufferConfig,
     FlushConfig,
+    SendConfig,
     MemoryConfig,
     SnapshotConfig,
     KeepConfig,
@@ -75,6 +78,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "serve": ServeConfig,
     "buffer": BufferConfig,
     "flush": FlushConfig,
+    "send": SendConfig,
     "store": ServersConfig,
     "retention": RetentionConfig,
 }
