@@ -26,8 +26,8 @@ class SendConfig(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Setting(
             "URL",
-            "Where spans are sent: http://HOST:4318 or https://HOST (/v1/traces is added unless the "
-            "path ends in /traces), grpc://HOST:4317 or grpcs://HOST. Empty: nowhere.",
+            "Where spans are sent: http://HOST:4318 or https://HOST (/v1/traces is added unless "
+            "the path ends in /traces), grpc://HOST:4317 or grpcs://HOST. Empty: nowhere.",
             ("AFTERGLOW_SEND_URL",),
         ),
     ] = ""
