@@ -140,7 +140,7 @@ class _Going:
                 (first, last, start, trace),
             )
             connection.execute("DELETE FROM temp.going WHERE trace_id = ?", (trace,))
-        for table in ("awaited", "let_go", "traces"):
+        for table in ("awaited", "let_go", "segments", "traces"):
             connection.execute(
                 f"DELETE FROM {table} WHERE trace_id IN (SELECT trace_id FROM temp.going)"
             )

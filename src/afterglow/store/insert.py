@@ -20,7 +20,14 @@ from afterglow.store.rows import EXTRA_COLUMNS, TYPICAL, Rows, rows_of_spans
 from afterglow.store.schema import initialise, verify
 from afterglow.store.selftime import Portion, settle
 
-__all__ = ["insert_portion", "insert_spans", "put_process", "refresh_run", "write_books"]
+__all__ = [
+    "insert_portion",
+    "insert_received",
+    "insert_spans",
+    "put_process",
+    "refresh_run",
+    "write_books",
+]
 
 _PORTION: Final = 16_384
 
@@ -62,6 +69,17 @@ def insert_portion(
     _forget_open(connection, process, ended=True)
     settle(connection, portion, first)
     _count(connection, process, parts, first, _highest_id(connection))
+
+
+def insert_received(connection: sqlite3.Connection, parts: Sequence[tuple[int, Rows]]) -> None:
+    """Insert finished spans of several processes, whose traces may go through all of them."""
+    portion = Portion([rows for _, rows in parts])
+    first = _highest_id(connection) + 1
+    for process, rows in parts:
+        begin = _highest_id(connection) + 1
+        _insert_rows(connection, process, rows, portion.self_times(rows))
+        _count(connection, process, [rows], begin, begin + len(rows) - 1)
+    settle(connection, portion, first)
 
 
 def _highest_id(connection: sqlite3.Connection) -> int:

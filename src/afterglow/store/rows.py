@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import compress
 from operator import add
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from afterglow.model.span import Event, Link, Span, span_id_hex, trace_id_hex
 from afterglow.store.attributes import encode_attributes, encode_column
 from afterglow.store.columns import BatchHead, Columns
 
-__all__ = ["EXTRA_COLUMNS", "TYPICAL", "Rows", "rows_of_columns", "rows_of_spans"]
+__all__ = ["EXTRA_COLUMNS", "TYPICAL", "Rows", "rows_of_columns", "rows_of_spans", "some_rows"]
 
 _SIGNED: Final = 1 << 63
 
@@ -24,6 +25,7 @@ EXTRA_COLUMNS: Final = (
     "scope", "scope_version", "dropped_attributes", "dropped_events", "dropped_links",
     "remote_parent", "event_count", "link_count",
 )  # fmt: skip
+_STATUS: Final = EXTRA_COLUMNS.index("status")
 #: What the others are then.
 TYPICAL: Final = ("internal", "unset", "", "", "", 1, "", "", 0, 0, 0, False, 0, 0)
 
@@ -172,4 +174,29 @@ def rows_of_spans(spans: Sequence[Span]) -> Rows:
         links={row: span.links for row, span in enumerate(spans) if span.links},
         errors=sum(span.status == "error" and span.end_ns is not None for span in spans),
         open_rows=sum(span.end_ns is None for span in spans),
+    )
+
+
+def some_rows(rows: Rows, wanted: Sequence[bool]) -> Rows:
+    """Those rows for which `wanted` is true, in their order."""
+    new = {row: at for at, row in enumerate(compress(range(len(rows)), wanted))}
+    ended = [end is not None for end in compress(rows.end_ns, wanted)]
+    extras = {new[row]: values for row, values in rows.extras.items() if wanted[row]}
+    return Rows(
+        trace_id=list(compress(rows.trace_id, wanted)),
+        span_id=list(compress(rows.span_id, wanted)),
+        parent_span_id=list(compress(rows.parent_span_id, wanted)),
+        name=list(compress(rows.name, wanted)),
+        start_ns=list(compress(rows.start_ns, wanted)),
+        end_ns=list(compress(rows.end_ns, wanted)),
+        duration_ns=list(compress(rows.duration_ns, wanted)),
+        attributes=list(compress(rows.attributes, wanted)),
+        thread_id=list(compress(rows.thread_id, wanted)),
+        thread_name=list(compress(rows.thread_name, wanted)),
+        task_name=list(compress(rows.task_name, wanted)),
+        extras=extras,
+        events={new[row]: events for row, events in rows.events.items() if wanted[row]},
+        links={new[row]: links for row, links in rows.links.items() if wanted[row]},
+        errors=sum(ended[row] and values[_STATUS] == "error" for row, values in extras.items()),
+        open_rows=ended.count(False),
     )

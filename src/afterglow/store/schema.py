@@ -48,7 +48,7 @@ def _migrations() -> list[tuple[int, str]]:
     )
 
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def journals_of(path: Path) -> Path:

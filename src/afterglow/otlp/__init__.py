@@ -1,0 +1,1 @@
+"""OTLP: what senders send, read, checked and put together again."""
