@@ -23,7 +23,7 @@ from afterglow.keep.postgres import sql
 from afterglow.keep.postgres.backend import PostgresBackend
 from afterglow.keep.postgres.rows import touch_columns_of
 from afterglow.keep.postgres.schema import migrations
-from afterglow.keep.postgres.text import kept, read, tag_key
+from afterglow.store.postgres.text import kept, read, tag_key
 from scripts.postgres import Postgres
 from tests.keep.on_servers.entries import fresh, record
 

@@ -23,14 +23,14 @@ from afterglow.keep.backend import (
 from afterglow.keep.entry import Links, Moment, Record
 from afterglow.keep.postgres import sql
 from afterglow.keep.postgres.changes import write_changes, write_pairs, write_records
-from afterglow.keep.postgres.connections import Connection, Connections
-from afterglow.keep.postgres.failures import explained
 from afterglow.keep.postgres.removal import remove
 from afterglow.keep.postgres.rows import record_of
 from afterglow.keep.postgres.schema import migrate
-from afterglow.keep.postgres.text import kept, read, tag_key
 from afterglow.keep.postgres.transactions import Locked, Transactions, Watcher, totals_of
 from afterglow.keep.profile import QuotaPolicy
+from afterglow.store.postgres.connections import Connection, Connections
+from afterglow.store.postgres.failures import explained
+from afterglow.store.postgres.text import kept, read, tag_key
 
 __all__ = ["PostgresBackend", "Seen"]
 

@@ -17,8 +17,8 @@ from afterglow.keep.entry import Record
 from afterglow.keep.postgres import sql
 from afterglow.keep.postgres.removal import remove
 from afterglow.keep.postgres.rows import columns_of, tags_of, touch_columns_of
-from afterglow.keep.postgres.text import kept, read, tag_key
 from afterglow.keep.postgres.transactions import Locked
+from afterglow.store.postgres.text import kept, read, tag_key
 
 __all__ = ["write_changes", "write_pairs", "write_records"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from afterglow.keep.backend import OnRemoved
 from afterglow.keep.postgres import sql
-from afterglow.keep.postgres.text import kept, read
 from afterglow.keep.postgres.transactions import Locked
+from afterglow.store.postgres.text import kept, read
 
 __all__ = ["remove"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from afterglow.keep.entry import Record
-from afterglow.keep.postgres.text import kept, payload_bytes, payload_text, read
+from afterglow.store.postgres.text import kept, payload_bytes, payload_text, read
 
 __all__ = ["columns_of", "record_of", "tags_of", "touch_columns_of"]
 

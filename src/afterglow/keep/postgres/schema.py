@@ -10,7 +10,7 @@ import re
 from importlib import resources
 
 from afterglow.errors import NewerStoreError, NotAStoreError
-from afterglow.keep.postgres.connections import Connection
+from afterglow.store.postgres.connections import Connection
 
 __all__ = ["migrate", "migrations"]
 

@@ -21,9 +21,9 @@ from afterglow.errors import StoreError
 from afterglow.keep.backend import Totals
 from afterglow.keep.entry import Moment
 from afterglow.keep.postgres import sql
-from afterglow.keep.postgres.connections import Connection, Connections
-from afterglow.keep.postgres.failures import explained, is_lost
-from afterglow.keep.postgres.text import kept
+from afterglow.store.postgres.connections import Connection, Connections
+from afterglow.store.postgres.failures import explained, is_lost
+from afterglow.store.postgres.text import kept
 
 __all__ = ["Locked", "Transactions", "Watcher", "totals_of"]
 

@@ -17,7 +17,7 @@ import psycopg
 
 from afterglow.clock import Clock
 from afterglow.errors import StoreBusyError, StoreError
-from afterglow.keep.postgres.failures import is_transient, place_of, unreachable
+from afterglow.store.postgres.failures import is_transient, place_of, unreachable
 
 __all__ = ["Connection", "Connections"]
 
@@ -111,7 +111,7 @@ class Connections:
 
     def _take(self) -> Connection:
         if self.closed:
-            raise StoreError("this trace store is closed; open another")
+            raise StoreError("this store is closed; open another")
         with self._lock:
             if self._idle:
                 return self._idle.pop()

@@ -1,0 +1,1 @@
+"""Spans in PostgreSQL, for many collectors: what `store/` is for one file."""
