@@ -14,6 +14,7 @@ from afterglow.config.buffer import BufferConfig
 from afterglow.config.collect import ServeConfig
 from afterglow.config.file import read_settings_file
 from afterglow.config.flush import FlushConfig
+from afterglow.config.ingest import IngestConfig
 from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
@@ -35,6 +36,7 @@ __all__ = [
     "BufferConfig",
     "ErrorConfig",
     "FlushConfig",
+    "IngestConfig",
     "JournalConfig",
     "KeepConfig",
     "MemoryConfig",
@@ -71,11 +73,13 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     ServersConfig,
     ErrorConfig,
     ServeConfig,
+    IngestConfig,
 )
 
 #: The tables of `afterglow serve --config`, each a room.
 TABLES: dict[str, type[msgspec.Struct]] = {
     "serve": ServeConfig,
+    "ingest": IngestConfig,
     "buffer": BufferConfig,
     "flush": FlushConfig,
     "send": SendConfig,

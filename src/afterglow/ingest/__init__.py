@@ -1,0 +1,1 @@
+"""Spans in: the faces (HTTP, gRPC, Kafka), and the one Intake behind them (docs/otlp-in.md)."""
