@@ -17,6 +17,7 @@ from afterglow.config.flush import FlushConfig
 from afterglow.config.ingest import IngestConfig
 from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
+from afterglow.config.otlp import OtlpConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
 from afterglow.config.retention import RetentionConfig
 from afterglow.config.send import SendConfig
@@ -40,6 +41,7 @@ __all__ = [
     "JournalConfig",
     "KeepConfig",
     "MemoryConfig",
+    "OtlpConfig",
     "Overflow",
     "RecordConfig",
     "RetentionConfig",
@@ -74,6 +76,7 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     ErrorConfig,
     ServeConfig,
     IngestConfig,
+    OtlpConfig,
 )
 
 #: The tables of `afterglow serve --config`, each a room.
