@@ -106,7 +106,7 @@ def to_request_json(payloads: Iterable[bytes]) -> bytes:
 
 
 def _span(span: Any, scope: Any) -> Span:
-    kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else "internal"
+    kind: Kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else "internal"
     parent = int.from_bytes(span.parent_span_id)
     known = bool(span.flags & 0x100)
     remote = bool(span.flags & 0x200) if known else kind in ("server", "consumer")
