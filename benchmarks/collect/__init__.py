@@ -1,0 +1,1 @@
+"""`afterglow serve` from OTLP in to the store out, beside the OpenTelemetry Collector."""
