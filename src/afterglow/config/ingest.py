@@ -12,7 +12,6 @@ __all__ = ["IngestConfig"]
 
 _KIB = 1 << 10
 _MIB = 1 << 20
-_GIB = 1 << 30
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,26 +93,6 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
             ("AFTERGLOW_INGEST_TLS_CLIENT_CA",),
         ),
     ] = None
-    max_body_bytes: Annotated[
-        int,
-        Setting(
-            "bytes",
-            "A request whose body is larger, as it comes, is refused (413).",
-            ("AFTERGLOW_INGEST_MAX_BODY_BYTES",),
-            1 * _KIB,
-            1 * _GIB,
-        ),
-    ] = 16 * _MIB
-    max_unpacked_bytes: Annotated[
-        int,
-        Setting(
-            "bytes",
-            "The same of a compressed body, unpacked; no more of it is unpacked than this.",
-            ("AFTERGLOW_INGEST_MAX_UNPACKED_BYTES",),
-            1 * _KIB,
-            1 * _GIB,
-        ),
-    ] = 64 * _MIB
     max_waiting_bytes: Annotated[
         int,
         Setting(
@@ -154,7 +133,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
             1,
             100_000,
         ),
-    ] = 64
+    ] = 32
     max_header_bytes: Annotated[
         int,
         Setting(

@@ -7,12 +7,10 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["ENCODINGS", "JSON", "PROTOBUF", "Answer", "failure", "retry_header"]
+__all__ = ["JSON", "PROTOBUF", "Answer", "failure", "retry_header"]
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
-#: What a body may come in.
-ENCODINGS: Final = ("identity", "gzip", "deflate", "zstd")
 
 #: google.rpc.Code of each status.
 _CODES: Final[dict[int, int]] = {
