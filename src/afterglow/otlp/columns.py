@@ -20,13 +20,16 @@ __all__ = ["PayloadColumns", "read_columns"]
 _LARGEST: Final = (1 << 63) - 1
 _KINDS: Final = dict(enumerate(("internal", *KINDS)))
 _STATUSES: Final = dict(enumerate(STATUS_CODES))
+_ERROR: Final = STATUS_CODES.index("error")
 _ENTRY: Final = ("server", "consumer")
 _REMOTE_KNOWN: Final = 0x100
 _REMOTE: Final = 0x200
 _FLAGS: Final = 0xFF
 _SAMPLED: Final = 1
+_NO_SPAN: Final = bytes(8)
+_json: Final = msgspec.json.Encoder().encode
 
-#: Makes the text of a span's attributes.
+#: Makes JSON text of attributes, whatever is in them.
 Encode = Callable[[Mapping[str, Any]], str]
 
 
@@ -60,7 +63,11 @@ class PayloadColumns(msgspec.Struct):
 def read_columns(
     payloads: Iterable[bytes], encode: Encode
 ) -> tuple[list[PayloadColumns], list[int]]:
-    """The spans of payloads by resource, in their order, and which payloads cannot be read."""
+    """The spans of payloads by resource, in their order, and which payloads cannot be read.
+
+    `encode` makes the text of attributes that are more than strings, integers and booleans; these
+    are plain JSON.
+    """
     found: dict[bytes, PayloadColumns] = {}
     unreadable: list[int] = []
     for at, payload in enumerate(payloads):
@@ -76,23 +83,27 @@ def read_columns(
         columns = found.get(key)
         if columns is None:
             columns = found[key] = PayloadColumns(_attributes(resource.attributes))
-        _add(columns, span, scope_spans.scope, encode)
+        _add(columns, span, scope_spans.scope)
+        columns.attributes.append(_text(span.attributes, encode))
     return list(found.values()), unreadable
 
 
-def _add(columns: PayloadColumns, span: Any, scope: Any, encode: Encode) -> None:
-    row = len(columns.span_id)
-    own, parent = span.span_id, span.parent_span_id
-    kind = _KINDS.get(span.kind, "internal")
-    status = _STATUSES.get(span.status.code, "unset")
-    flags = span.flags
-    if not parent or parent == own or not any(parent):
-        parent_id, remote = None, False
+def _add(columns: PayloadColumns, span: Any, scope: Any) -> None:
+    """All of a span but its attributes."""
+    own, parent, status = span.span_id, span.parent_span_id, span.status
+    kind, flags = _KINDS.get(span.kind, "internal"), span.flags
+    events, links = span.events, span.links
+    remote = False
+    if not parent or parent in (own, _NO_SPAN):
+        parent_id = None
     else:
         parent_id = parent.hex()
         remote = bool(flags & _REMOTE) if flags & _REMOTE_KNOWN else kind in _ENTRY
-    start = min(span.start_time_unix_nano, _LARGEST)
-    end = max(start, min(span.end_time_unix_nano, _LARGEST))
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    if not start <= end <= _LARGEST:
+        start = min(start, _LARGEST)
+        end = max(start, min(end, _LARGEST))
+    row = len(columns.span_id)
     columns.trace_id.append(span.trace_id.hex())
     columns.span_id.append(own.hex())
     columns.parent_span_id.append(parent_id)
@@ -100,19 +111,36 @@ def _add(columns: PayloadColumns, span: Any, scope: Any, encode: Encode) -> None
     columns.start_ns.append(start)
     columns.end_ns.append(end)
     columns.duration_ns.append(end - start)
-    columns.attributes.append(encode(_attributes(span.attributes)))
-    events, links = span.events, span.links
     columns.extras[row] = (
-        kind, status, span.status.message, "", span.trace_state, flags & _FLAGS or _SAMPLED,
-        scope.name, scope.version, span.dropped_attributes_count, span.dropped_events_count,
-        span.dropped_links_count, remote, len(events), len(links),
+        kind, _STATUSES.get(status.code, "unset"), status.message, "", span.trace_state,
+        flags & _FLAGS or _SAMPLED, scope.name, scope.version, span.dropped_attributes_count,
+        span.dropped_events_count, span.dropped_links_count, remote, len(events), len(links),
     )  # fmt: skip
     if events:
         columns.events[row] = [_event(event) for event in events]
     if links:
         columns.links[row] = [_link(link) for link in links]
-    if status == "error":
+    if status.code == _ERROR:
         columns.errors += 1
+
+
+def _text(attributes: Any, encode: Encode) -> str:
+    """Attributes as JSON text: at once where all of them are plain, as nearly always."""
+    found: dict[str, Any] = {}
+    plain = True
+    for pair in attributes:
+        value = pair.value
+        kind = value.WhichOneof("value")
+        if kind == "string_value":
+            found[pair.key] = value.string_value
+        elif kind == "int_value":
+            found[pair.key] = value.int_value
+        elif kind == "bool_value":
+            found[pair.key] = value.bool_value
+        else:
+            found[pair.key] = _value(value)
+            plain = False
+    return _json(found).decode() if plain else encode(found)
 
 
 def _event(event: Any) -> Event:

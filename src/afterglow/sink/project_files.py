@@ -29,7 +29,7 @@ __all__ = ["DEFAULT_PROJECT", "ProjectFiles", "project_path", "received_rows"]
 
 DEFAULT_PROJECT: Final = "default"
 _PROJECT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-_MOST_OPEN: Final = 16
+_MOST_OPEN: Final = 8
 
 
 def project_path(path: Path, project: str) -> Path:

@@ -27,6 +27,8 @@ __all__ = ["Visible"]
 _AT_ONCE: Final = 4_096
 _MOST_WAITING: Final = 65_536
 _CLOSE_S: Final = 5.0
+_NO_TRACE: Final = bytes(16)
+_NO_SPAN: Final = bytes(8)
 
 
 class Visible:
@@ -118,8 +120,8 @@ class Visible:
         return (
             len(span.trace_id) == 16
             and len(span.span_id) == 8
-            and any(span.trace_id)
-            and any(span.span_id)
+            and span.trace_id != _NO_TRACE
+            and span.span_id != _NO_SPAN
             and len(span.payload) <= self._max_span_bytes
         )
 
