@@ -25,7 +25,6 @@ _ENTRY: Final = ("server", "consumer")
 _REMOTE_KNOWN: Final = 0x100
 _REMOTE: Final = 0x200
 _FLAGS: Final = 0xFF
-_SAMPLED: Final = 1
 _NO_SPAN: Final = bytes(8)
 _json: Final = msgspec.json.Encoder().encode
 
@@ -113,7 +112,7 @@ def _add(columns: PayloadColumns, span: Any, scope: Any) -> None:
     columns.duration_ns.append(end - start)
     columns.extras[row] = (
         kind, _STATUSES.get(status.code, "unset"), status.message, "", span.trace_state,
-        flags & _FLAGS or _SAMPLED, scope.name, scope.version, span.dropped_attributes_count,
+        flags & _FLAGS, scope.name, scope.version, span.dropped_attributes_count,
         span.dropped_events_count, span.dropped_links_count, remote, len(events), len(links),
     )  # fmt: skip
     if events:
