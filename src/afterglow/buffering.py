@@ -25,6 +25,7 @@ from afterglow.flush.flusher import Flusher
 from afterglow.flush.service import FlusherThread, serve
 from afterglow.flush.supervisor import Supervisor
 from afterglow.ports import SegmentBuffer, SegmentSink
+from afterglow.sink.counted import CountedSink
 from afterglow.sink.segment_file import SegmentFile
 from afterglow.write.complaints import to_stderr
 
@@ -41,6 +42,7 @@ __all__ = [
     "desk",
     "flush_in_thread",
     "flush_service",
+    "looked_at",
     "open_buffer",
     "supervised",
 ]
@@ -97,6 +99,7 @@ class FlusherProcess:
     config: BufferConfig
     flush: FlushConfig
     sinks: Callable[[int], SegmentSink]
+    report: Callable[[str], None] = to_stderr
 
     def __call__(self, number: int) -> Flusher:
         from afterglow.buffer.connect import connect
@@ -104,15 +107,18 @@ class FlusherProcess:
         from afterglow.buffer.redis import RedisBuffer
 
         nodes = connect(self.config.url, self.config.redis_timeout_s)
+        sink = self.sinks(number)
         return Flusher(
             RedisBuffer(nodes, self.config, role="flusher"),
-            self.sinks(number),
+            sink,
             owner=owner_name(number),
             shards=(),  # until the supervisor says which
             config=self.flush,
             lease_s=self.config.lease_s,
             pressure=RedisPressure(nodes, self.config),
+            report=self.report,
             owns_buffer=True,
+            counted=sink.counted if isinstance(sink, CountedSink) else dict,
         )
 
 
@@ -124,9 +130,11 @@ def supervised(
     report: Callable[[str], None] = to_stderr,
     *,
     host: str | None = None,
+    child_report: Callable[[str], None] = to_stderr,
 ) -> Iterator[Supervisor]:
     """A supervisor of this host's flushers, not started; whoever starts it stops it.
 
+    `child_report` goes to the processes by pickle, as `sinks` does: each says there what is wrong.
     `host` is what the others know it by; its name and this process if left out. Raises what
     `open_buffer` does, before any process is started.
     """
@@ -134,7 +142,7 @@ def supervised(
 
     with _connected(config) as nodes:
         yield Supervisor(
-            FlusherProcess(config, flush, sinks),
+            FlusherProcess(config, flush, sinks, child_report),
             config=flush,
             leases=ShardLeases(
                 nodes,
@@ -157,6 +165,17 @@ def flush_service(
     with supervised(config, flush, FileSinks(str(Path(path).absolute()))) as supervisor:
         SegmentFile(path).close()  # a path that cannot be is said here, once
         serve(supervisor, started)
+
+
+def looked_at(config: BufferConfig) -> str:
+    """Whether a buffer could be opened, in words; nothing is written. Raises SpanBufferError."""
+    with _connected(config) as nodes:
+        from afterglow.buffer.opening import refuse_eviction
+
+        refuse_eviction(nodes)
+        masters = sum(1 for _ in nodes.masters())
+        shown = nodes.address.url
+    return f"{shown} answers, {masters} {'master' if masters == 1 else 'masters'}"
 
 
 # --- for operators ------------------------------------------------------------------------

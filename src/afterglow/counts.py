@@ -11,10 +11,13 @@ from collections import Counter
 
 from afterglow.ledger import CollectCounter
 
-__all__ = ["Counts", "Labels"]
+__all__ = ["Counted", "Counts", "Labels"]
 
 #: Pairs of a label's name and its value, sorted by name.
 Labels = tuple[tuple[str, str], ...]
+
+#: Counts at one moment, by name and labels.
+Counted = dict[tuple[CollectCounter, Labels], int]
 
 
 class Counts:
@@ -31,7 +34,7 @@ class Counts:
         with self._lock:
             self._counts[key] += count
 
-    def read(self) -> dict[tuple[CollectCounter, Labels], int]:
+    def read(self) -> Counted:
         """All of them, as they are at one moment."""
         with self._lock:
             return dict(self._counts)

@@ -110,8 +110,12 @@ def exposition(samples: Iterable[Sample]) -> str:
     for name, metric in METRICS.items():
         if name in by_name:
             lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}"]
-            lines += [_line(sample) for sample in sorted(by_name[name])]
+            lines += [_line(sample) for sample in sorted(by_name[name], key=_by_labels)]
     return "\n".join(lines) + "\n"
+
+
+def _by_labels(sample: Sample) -> Labels:
+    return sample.labels
 
 
 def _line(sample: Sample) -> str:

@@ -48,11 +48,14 @@ class Log:
         self._stream = stream
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._secrets = sorted((s for s in secrets if s), key=len, reverse=True)
+        #: The longest first, for one may be the beginning of another.
+        self.secrets = tuple(sorted((s for s in secrets if s), key=len, reverse=True))
         self._burst = max(config.log_lines_per_s * _OVER_S, 1.0)
         self._tokens = self._burst
         self._filled_ns = self._clock.monotonic_ns()
         self._left_out = 0
+        #: Lines that were left out since the start.
+        self.left_out = 0
 
     def say(self, message: str, level: LogLevel = "info", *, part: str = "serve") -> None:
         """One line, unless it is below the level or too many were said lately."""
@@ -78,6 +81,7 @@ class Log:
         self._filled_ns = now_ns
         if self._tokens < 1.0:
             self._left_out += 1
+            self.left_out += 1
             return None
         self._tokens -= 1.0
         left_out, self._left_out = self._left_out, 0
@@ -85,7 +89,7 @@ class Log:
 
     def _write(self, message: str, level: LogLevel, part: str) -> None:
         line = " ".join(safe_str(message).split())
-        for secret in self._secrets:
+        for secret in self.secrets:
             line = line.replace(secret, "***")
         if len(line) > _MOST_CHARS:
             line = line[: _MOST_CHARS - 1] + "…"

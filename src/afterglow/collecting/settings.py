@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 
@@ -14,9 +15,14 @@ from afterglow.config import (
     TABLES,
     BufferConfig,
     FlushConfig,
+    IngestConfig,
+    OtlpConfig,
     RetentionConfig,
+    SendConfig,
     ServeConfig,
     ServersConfig,
+    Setting,
+    described,
     load,
     read_settings_file,
 )
@@ -27,6 +33,9 @@ MEMORY: Final = "memory:"
 
 #: What the command line says, by table and key; None is not said.
 Flags = Mapping[str, Mapping[str, object]]
+
+#: A shorter text is in any line.
+_LEAST_SECRET: Final = 4
 
 #: One process knows all that it was sent: it need not wait as long as many collectors must.
 _EMBEDDED: Final[dict[str, dict[str, object]]] = {
@@ -41,10 +50,13 @@ class ServeSettings:
     """Each room's settings; it goes to flusher processes by pickle."""
 
     serve: ServeConfig
+    ingest: IngestConfig
+    otlp: OtlpConfig
     buffer: BufferConfig
     flush: FlushConfig
     servers: ServersConfig
     retention: RetentionConfig
+    send: SendConfig
 
     @property
     def is_embedded(self) -> bool:
@@ -61,6 +73,29 @@ class ServeSettings:
         """What must survive a restart beside the store."""
         named = self.serve.folder
         return Path(named) if named else self.database.with_name(f"{self.database.name}.collect")
+
+    def secrets(self) -> list[str]:
+        """Texts that no line of the log may have."""
+        found: list[str] = []
+        for room in (getattr(self, field) for field in self.__dataclass_fields__):
+            for name, _kind, _default, setting in _described(type(room)):
+                value = getattr(room, name)
+                if setting.secret:
+                    found += [value] if isinstance(value, str) else list(value or ())
+                elif isinstance(value, str):
+                    found += _passwords(value)
+        return [text for text in found if len(text) >= _LEAST_SECRET]
+
+
+def _described(room: type[msgspec.Struct]) -> tuple[tuple[str, Any, object, Setting], ...]:
+    return described(room)
+
+
+def _passwords(url: str) -> list[str]:
+    """What stands between : and @ of a URL, as it is written and as it is meant."""
+    login, at, _place = url.partition("://")[2].rpartition("@")
+    _user, _, password = login.partition(":")
+    return [password, unquote(password)] if at and password else []
 
 
 def load_settings(
@@ -82,6 +117,9 @@ def load_settings(
         base = _EMBEDDED
     return ServeSettings(
         serve=room(ServeConfig, base),
+        ingest=room(IngestConfig, base),
+        otlp=room(OtlpConfig, base),
+        send=room(SendConfig, base),
         buffer=room(BufferConfig, base),
         flush=room(FlushConfig, base),
         servers=room(ServersConfig, base),

@@ -83,6 +83,7 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
 TABLES: dict[str, type[msgspec.Struct]] = {
     "serve": ServeConfig,
     "ingest": IngestConfig,
+    "otlp": OtlpConfig,
     "buffer": BufferConfig,
     "flush": FlushConfig,
     "send": SendConfig,

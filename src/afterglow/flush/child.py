@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
 from afterglow.clock import monotonic_ns
+from afterglow.counts import Counted
 from afterglow.errors import AfterglowError, MissingExtraError, SettingError
 from afterglow.flush.flusher import FlushCounts, Flusher
 from afterglow.model.clean import safe_str
@@ -31,6 +32,7 @@ class Beat(NamedTuple):
 
     shards: frozenset[int] | None
     counts: FlushCounts
+    counted: Counted
 
 
 class Failed(NamedTuple):
@@ -78,7 +80,7 @@ def _loop(flusher: Flusher, pipe: Connection) -> None:
     while True:
         now_ns = monotonic_ns()
         if now_ns >= beat_ns:
-            pipe.send(Beat(flusher.shards, flusher.counts))
+            pipe.send(Beat(flusher.shards, flusher.counts, flusher.counted()))
             beat_ns = now_ns + round(_BEAT_S * 1e9)
         wait_ns = max(min(due_ns, beat_ns) - now_ns, 0)
         if pipe.poll(wait_ns / 1e9):

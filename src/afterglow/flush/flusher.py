@@ -10,6 +10,7 @@ import msgspec
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.config import BufferConfig, FlushConfig
+from afterglow.counts import Counted
 from afterglow.errors import SinkError, SinkUnavailableError, SpanBufferError
 from afterglow.flush.backoff import back_off_s
 from afterglow.ledger import BufferDropReason
@@ -78,6 +79,7 @@ class Flusher:
         report: Callable[[str], None] = to_stderr,
         chance: Callable[[], float] | None = None,
         owns_buffer: bool = False,
+        counted: Callable[[], Counted] = dict,
     ) -> None:
         self._buffer = buffer
         self._owns_buffer = owns_buffer
@@ -90,6 +92,8 @@ class Flusher:
         self._complaints = Complaints(report, self._clock)
         self._chance = chance or Random().random
         self.counts = FlushCounts()
+        #: What the sink counts; for the supervisor of another process.
+        self.counted = counted
         #: The shards of the pages in hand, and those that the next ones are taken from.
         self.shards = self._next_shards = None if shards is None else frozenset(shards)
         self._pages: Iterator[list[SegmentPart]] | None = None

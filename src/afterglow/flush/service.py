@@ -71,6 +71,11 @@ class FlusherThread:
         self._thread = threading.Thread(target=self._run, name="afterglow flusher", daemon=True)
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it goes on flushing."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Finish the page in hand, give back the rest, close the sink. May be called twice."""
         self._stop.set()

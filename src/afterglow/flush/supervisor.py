@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, Protocol
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.config import FlushConfig
+from afterglow.counts import Counted
 from afterglow.errors import FlusherError
 from afterglow.flush.child import Assign, Beat, Failed, MakeFlusher, Stop, run_flusher
 from afterglow.flush.flusher import FlushCounts
@@ -67,6 +68,7 @@ class FlusherStatus(NamedTuple):
     deaths: int
     shards: frozenset[int]
     counts: FlushCounts
+    counted: Counted
 
 
 class _Flusher:
@@ -80,6 +82,7 @@ class _Flusher:
         self.assigned: frozenset[int] | None = None
         self.in_use: frozenset[int] = frozenset()
         self.counts = FlushCounts()
+        self.counted: Counted = {}
         self.deaths = 0
         self.failed: Failed | None = None
 
@@ -118,6 +121,7 @@ class Supervisor:
                 one.deaths,
                 one.in_use,
                 one.counts,
+                one.counted,
             )
             for one in self._flushers
         ]
@@ -263,6 +267,7 @@ class Supervisor:
                 if isinstance(message, Beat):
                     one.life = heard(one.life, self._clock.monotonic_ns())
                     one.in_use, one.counts = message.shards or frozenset(), message.counts
+                    one.counted = message.counted
                 elif isinstance(message, Failed):
                     one.failed = message
         except (EOFError, OSError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from afterglow.ui import failure, keep_commands, options, runline
+from afterglow.ui import failure, keep_commands, options, runline, serve_commands
 from afterglow.ui.buffer_commands import buffer
 from afterglow.ui.memory import memory
 from afterglow.ui.sorting import SORTS
@@ -292,5 +292,5 @@ def settings(as_json: bool) -> None:
 
 # --- from files of their own --------------------------------------------------------------
 
-for _command in (*keep_commands.COMMANDS, memory, buffer):
+for _command in (*keep_commands.COMMANDS, *serve_commands.COMMANDS, memory, buffer):
     afterglow.add_command(_command)

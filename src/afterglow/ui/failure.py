@@ -21,6 +21,7 @@ __all__ = [
     "UNFORESEEN",
     "ended_by",
     "say",
+    "status_of",
 ]
 
 #: What was looked at has a problem (books that do not balance).
@@ -56,7 +57,7 @@ def ended_by(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, AfterglowError):
         say(str(error))
-        return SERVICE_ENDED if isinstance(error, FlusherError) else BAD_INPUT
+        return status_of(error)
     if isinstance(error, OSError):
         if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
             _forget_stdout()
@@ -73,6 +74,11 @@ def ended_by(error: BaseException) -> int:
         "(python -X dev -m afterglow ... shows where)"
     )
     return UNFORESEEN
+
+
+def status_of(error: AfterglowError) -> int:
+    """The exit status of an error of ours."""
+    return SERVICE_ENDED if isinstance(error, FlusherError) else BAD_INPUT
 
 
 def _forget_stdout() -> None:

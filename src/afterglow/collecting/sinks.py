@@ -1,0 +1,84 @@
+"""Where assembled segments go: the store, and wherever else they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from afterglow.collecting.settings import ServeSettings
+from afterglow.counts import Counts
+from afterglow.errors import SettingError
+from afterglow.ports import SegmentSink
+from afterglow.sink.counted import CountedSink
+from afterglow.sink.project_files import DEFAULT_PROJECT, ProjectFiles
+from afterglow.write.complaints import to_stderr
+
+__all__ = ["Sinks", "projects_of", "stores_in_file"]
+
+
+#: What [serve] store says for no store at all.
+NO_STORE: Final = "none"
+
+
+def stores_in_file(settings: ServeSettings) -> bool:
+    """Whether spans are kept in the SQLite file."""
+    return settings.serve.store is None
+
+
+def projects_of(database: Path) -> Iterator[tuple[str, Path]]:
+    """The projects that have a file now, and their files."""
+    if database.exists():
+        yield DEFAULT_PROJECT, database
+    for path in sorted(database.parent.glob(f"{database.stem}.*{database.suffix}")):
+        project = path.name[len(database.stem) + 1 : len(path.name) - len(database.suffix)]
+        if project and path.is_file():
+            yield project, path
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Makes the sink of a flusher, here or in a process of its own, where it goes by pickle."""
+
+    settings: ServeSettings
+    report: Callable[[str], None] = to_stderr
+
+    def __call__(self, number: int) -> SegmentSink:
+        counts = Counts()
+        return CountedSink(self.open(counts, self.report, number), counts)
+
+    def open(
+        self,
+        counts: Counts,
+        report: Callable[[str], None],
+        number: int = 0,
+        files: ProjectFiles | None = None,
+    ) -> SegmentSink:
+        """All that the settings name, as one; `files` are the caller's, where he has them open.
+
+        Raises SettingError, SinkError, MissingExtraError.
+        """
+        sinks: list[SegmentSink] = []
+        if stores_in_file(self.settings):
+            from afterglow.sink.store import StoreSink
+
+            database = files or self.settings.database
+            sinks.append(StoreSink(database, counts=counts, report=report))
+        elif self.settings.serve.store != NO_STORE:
+            from afterglow.sink.postgres import PostgresSink
+
+            sinks.append(
+                PostgresSink(
+                    self.settings.serve.store or "",
+                    connect_timeout_s=self.settings.servers.postgres_connect_timeout_s,
+                    counts=counts,
+                    report=report,
+                )
+            )
+        if not sinks:
+            raise SettingError(
+                "spans would go nowhere: leave [serve] store out (a file), or name what they are "
+                "sent to"
+            )
+        return sinks[0]
