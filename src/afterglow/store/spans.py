@@ -12,7 +12,7 @@ from afterglow.errors import SettingError
 from afterglow.model.span import STATUS_CODES, Event, Link, Span, trace_id_hex
 from afterglow.store.attributes import decode_attributes
 
-__all__ = ["COLUMNS", "SpanReader", "Where", "matches", "trace_filter"]
+__all__ = ["COLUMNS", "SpanReader", "Where", "matches", "trace_filter", "trace_number"]
 
 #: What `SpanReader.span` takes, in this order.
 COLUMNS: Final = (
@@ -74,18 +74,23 @@ def matches(attributes: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return True
 
 
-def trace_filter(where: Where, trace_id: int | str) -> None:
-    """All spans of a trace, found from its roots and from spans whose parent is missing.
-
-    Raises SettingError for what can be no trace id.
-    """
+def trace_number(trace_id: int | str) -> int:
+    """A trace id that may be hexadecimal. Raises SettingError for what can be none."""
     try:
         number = int(trace_id, 16) if isinstance(trace_id, str) else trace_id
         if not 0 <= number < 1 << 128:
             raise ValueError
     except ValueError:
         raise SettingError(f"trace_id={trace_id!r} is not 32 hexadecimal digits") from None
-    trace = trace_id_hex(number)
+    return number
+
+
+def trace_filter(where: Where, trace_id: int | str) -> None:
+    """All spans of a trace, found from its roots and from spans whose parent is missing.
+
+    Raises SettingError for what can be no trace id.
+    """
+    trace = trace_id_hex(trace_number(trace_id))
     where.add(
         """s.id IN (
             WITH RECURSIVE found (id, span_id) AS (
