@@ -80,13 +80,13 @@ def _page(project: str, parts: Sequence[SegmentPart]) -> Page:
         from afterglow.otlp.columns import read_columns
     except ImportError:
         raise MissingExtraError("reading OTLP", "otlp") from None
-    from afterglow.store.postgres.jsonb import attributes_json
+    from afterglow.store.postgres.jsonb import plain_json
     from afterglow.store.postgres.lines import Page, Segment
     from afterglow.store.received import received_process
     from afterglow.store.rows import Rows
 
     found, unreadable = read_columns(
-        [payload for part in parts for payload in part.payloads], attributes_json
+        [payload for part in parts for payload in part.payloads], plain_json
     )
     where = [at for at, part in enumerate(parts) for _ in part.payloads]
     lost = [0] * len(parts)

@@ -18,8 +18,8 @@ from afterglow.model.span import Event, Link, span_id_hex, trace_id_hex
 from afterglow.store.attributes import decode_attributes, encode_attributes
 from afterglow.store.postgres.text import kept, read
 
-__all__ = ["attributes_json", "events_json", "links_json", "read_attributes", "read_events",
-           "read_links"]  # fmt: skip
+__all__ = ["attributes_json", "events_json", "fitting", "links_json", "plain_json",
+           "read_attributes", "read_events", "read_links"]  # fmt: skip
 
 #: jsonb takes 256 MiB in one text, and the whole value must fit into a row of 1 GiB.
 _LARGEST: Final = 64 << 20
@@ -31,17 +31,26 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-def attributes_json(attributes: Mapping[str, Any]) -> str:
-    """One span's attributes."""
-    if not attributes:
-        return "{}"
+def plain_json(attributes: Mapping[str, Any]) -> str:
+    """One span's attributes as any JSON has them, whatever is in them."""
     try:
-        text = encode_attributes(attributes)
+        return encode_attributes(attributes)
     except (UnicodeEncodeError, RecursionError, OverflowError, TypeError, ValueError):
-        text = encode_attributes(_cleaned(attributes, 0))
+        return encode_attributes(_cleaned(attributes, 0))
+
+
+def fitting(text: str) -> str:
+    """JSON text of an object that jsonb gives back as it was."""
     if len(text) > _LARGEST:
         return f'{{"afterglow.too_large":{len(text)}}}'
-    return _fit(text)
+    if _ODD.search(text) is None:
+        return text
+    return _encode(_fitting(_decode(text))).decode()
+
+
+def attributes_json(attributes: Mapping[str, Any]) -> str:
+    """One set of attributes."""
+    return fitting(plain_json(attributes)) if attributes else "{}"
 
 
 def events_json(events: Sequence[Event]) -> str:
@@ -74,13 +83,6 @@ def _array(parts: Any) -> str:
 
 def _text(text: str) -> str:
     return _encode(kept(text)).decode()
-
-
-def _fit(text: str) -> str:
-    """JSON text that jsonb gives back as it was."""
-    if _ODD.search(text) is None:
-        return text
-    return _encode(_fitting(_decode(text))).decode()
 
 
 def _fitting(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from afterglow.model.run import Process
-from afterglow.store.postgres.jsonb import events_json, links_json
+from afterglow.store.postgres.jsonb import events_json, fitting, links_json
 from afterglow.store.postgres.text import kept
 from afterglow.store.rows import TYPICAL, Rows
 
@@ -46,7 +46,7 @@ class Segment(NamedTuple):
 class Page(msgspec.Struct):
     """What one project gets in one transaction: spans by resource, and marks.
 
-    In the rows ids are hexadecimal text and attributes the text of jsonb (jsonb.py).
+    In the rows ids are hexadecimal text and attributes plain JSON (`jsonb.plain_json`).
     """
 
     project: str
@@ -96,7 +96,7 @@ def new_spans(project_id: int, process_id: int, service: str, rows: Rows) -> lis
             f"{_copied(name, texts)}\t{start}\t{end}\t{kind}\t{status}\t"
             f"{_copied(description, texts)}\t{_copied(state, texts)}\t{flags}\t"
             f"{_copied(scope, texts)}\t{_copied(version, texts)}\t{lost_attributes}\t"
-            f"{lost_events}\t{lost_links}\t{'t' if remote else 'f'}\t{_json(attributes)}\t"
+            f"{lost_events}\t{lost_links}\t{'t' if remote else 'f'}\t{_json(fitting(attributes))}\t"
             f"{_json(event_text)}\t{_json(link_text)}"
         )
         found.append(
