@@ -4,18 +4,57 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from afterglow.errors import NotFoundError
 from afterglow.ledger import Ledger, new_ledger
 from afterglow.model.audit import Audit
 from afterglow.model.run import Process, Run
 from afterglow.store.schema import one_snapshot
 
-__all__ = ["read_audits", "read_books", "read_processes", "read_runs", "sum_books"]
+__all__ = [
+    "ALL_RUNS",
+    "named_run",
+    "read_audits",
+    "read_books",
+    "read_processes",
+    "read_runs",
+    "sum_books",
+]
 
 _argv = msgspec.json.Decoder(tuple[str, ...])
 _resource = msgspec.json.Decoder(dict[str, str])
+
+
+#: What asks for all runs together, where none has this id.
+ALL_RUNS: Final = "all"
+
+
+def named_run(connection: sqlite3.Connection, path: Path, name: str) -> str | None:
+    """The whole id of a run that somebody named; None for all of them. Raises NotFoundError."""
+    rows = connection.execute("SELECT run_id, argv, state FROM runs ORDER BY start_ns DESC")
+    runs: list[tuple[str, str, str]] = rows.fetchall()
+    known = [run_id for run_id, _, _ in runs]
+    if name in known:
+        return name
+    if not known:
+        raise NotFoundError(f"{path} holds no run yet; record one: afterglow run SCRIPT")
+    if name == "latest":
+        return known[0]
+    if name == ALL_RUNS:
+        return None
+    alike = [run_id for run_id in known if run_id.startswith(name)] if name else []
+    if len(alike) == 1:
+        return alike[0]
+    for run_id, argv, state in runs:
+        if state == "received" and _argv.decode(argv) == (name,):
+            return run_id
+    listed = ", ".join((alike or known)[:5])
+    what = f"{len(alike)} runs begin with {name!r}" if alike else f"there is no run {name!r}"
+    raise NotFoundError(f"{what} in {path}; there are: {listed}")
 
 
 def read_runs(connection: sqlite3.Connection) -> list[Run]:

@@ -14,14 +14,21 @@ from typing import Any, Final, Self
 
 from afterglow.analyse.statistics import Statistics
 from afterglow.clock import Clock
-from afterglow.errors import NotFoundError, StoreError
+from afterglow.errors import StoreError
 from afterglow.ledger import Ledger
 from afterglow.model.audit import Audit
 from afterglow.model.run import Process, Run
 from afterglow.model.span import Span
 from afterglow.model.statistics import NameStatistics
 from afterglow.model.tree import SpanNode
-from afterglow.store.books import read_audits, read_books, read_processes, read_runs, sum_books
+from afterglow.store.books import (
+    named_run,
+    read_audits,
+    read_books,
+    read_processes,
+    read_runs,
+    sum_books,
+)
 from afterglow.store.failures import explained, primary_code, store_error
 from afterglow.store.figures import add_forgotten
 from afterglow.store.fold import Folded, fold
@@ -45,10 +52,11 @@ _CANNOT_WRITE: Final = (
 class Database:
     """One file of spans. Nothing that is asked of it changes it; close it, or use `with`.
 
-    `run` is everywhere a whole run id, the beginning of one that no other run has, or "latest";
-    None means all runs. Raises NotFoundError for another, and StoreError, with one line that
-    says what to do, where the file cannot be read. Iterators read as they go on, each from
-    one snapshot of the file, in memory that does not grow with the file.
+    `run` is everywhere a whole run id, the beginning of one that no other run has, the name of a
+    service that spans were received from (its newest run), or "latest"; None and "all" mean all.
+    Raises NotFoundError for another, and StoreError, with one line that says what to do, where the
+    file cannot be read. Iterators read as they go on, each from one snapshot of the file, in memory
+    that does not grow with the file.
     """
 
     def __init__(
@@ -143,24 +151,11 @@ class Database:
             return dict(rows.fetchall())
 
     def _run_id(self, run: str | None) -> str | None:
-        """The whole id of a run that somebody named."""
+        """The whole id of a run that somebody named; None for all."""
         if run is None:
             return None
         with explained(self.path):
-            rows = self._connection.execute("SELECT run_id FROM runs ORDER BY start_ns DESC")
-            known: list[str] = [run_id for (run_id,) in rows]
-        if run in known:
-            return run
-        if not known:
-            raise NotFoundError(f"{self.path} holds no run yet; record one: afterglow run SCRIPT")
-        if run == "latest":
-            return known[0]
-        alike = [run_id for run_id in known if run_id.startswith(run)] if run else []
-        if len(alike) == 1:
-            return alike[0]
-        listed = ", ".join((alike or known)[:5])
-        what = f"{len(alike)} runs begin with {run!r}" if alike else f"there is no run {run!r}"
-        raise NotFoundError(f"{what} in {self.path}; there are: {listed}")
+            return named_run(self._connection, self.path, run)
 
     def _of_run(self, run_id: str | None) -> Where:
         """The condition for spans of a run, with the range of rows in which they lie."""

@@ -155,7 +155,10 @@ def run_program(ctx: click.Context, line: runline.RunLine) -> NoReturn:
 
 @afterglow.command()
 @_database
-@_run_option("Which run: an id, the beginning of one, or latest.  [default: latest]")
+@_run_option(
+    "Which run: an id, the beginning of one, the name of a service that spans were received from,"
+    " latest, or all.  [default: latest]"
+)
 @click.option("--tree", "as_tree", is_flag=True, help="The slowest traces as trees.")
 @click.option(
     "--limit",

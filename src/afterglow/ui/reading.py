@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,12 +28,38 @@ def _newest_first(found: list[Run]) -> list[Run]:
 
 
 def one_run(database: Database, name: str | None) -> Run:
-    """The run that a person named: an id, the beginning of one, or the latest.
+    """The run that a person named: an id, the beginning of one, a service, the latest, or all.
 
     Raises NotFoundError, which says what there is.
     """
-    (run_id,) = {process.run_id for process in database.processes(name or "latest")}
-    return next(run for run in database.runs() if run.run_id == run_id)
+    from afterglow.store.books import ALL_RUNS
+
+    found = {process.run_id for process in database.processes(name or "latest")}
+    runs = [run for run in database.runs() if run.run_id in found]
+    if name == ALL_RUNS and found != {ALL_RUNS}:
+        return _together(runs)
+    (run,) = runs
+    return run
+
+
+def _together(runs: Sequence[Run]) -> Run:
+    """All runs as if they were one."""
+    states = {run.state for run in runs}
+    ends = [run.end_ns for run in runs]
+    return Run(
+        run_id="all",
+        argv=("all", "runs"),
+        host="",
+        start_ns=min(run.start_ns for run in runs),
+        end_ns=None if None in ends else max(end for end in ends if end is not None),
+        exit_status=None,
+        state="running" if "running" in states else (states.pop() if len(states) == 1 else ""),
+        processes=sum(run.processes for run in runs),
+        spans=sum(run.spans for run in runs),
+        errors=sum(run.errors for run in runs),
+        interrupted_spans=sum(run.interrupted_spans for run in runs),
+        dropped=sum(run.dropped for run in runs),
+    )
 
 
 class Figures(NamedTuple):

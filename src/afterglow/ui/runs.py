@@ -12,7 +12,7 @@ from afterglow.ui.screen import Column, Screen
 from afterglow.ui.text import clip, command_line, printable
 from afterglow.ui.units import count, duration, moment, plural, short_moment
 
-__all__ = ["print_run", "print_runs", "short_id", "state_text"]
+__all__ = ["print_run", "print_runs", "short_id", "state_text", "what"]
 
 
 def state_text(run: Run) -> tuple[str, str]:
@@ -26,10 +26,20 @@ def state_text(run: Run) -> tuple[str, str]:
     return ("exit 0" if run.exit_status == 0 else run.state), styles.QUIET
 
 
+def what(run: Run) -> str:
+    """What was run: its command line; of spans that were received, the service they came from."""
+    if run.state != "received" or len(run.argv) != 1:
+        return command_line(run.argv)
+    resource = run.resource
+    name = printable(" ".join(["service", run.argv[0], resource.get("service.version", "")]))
+    instance = run.host or resource.get("service.instance.id", "")
+    return name.rstrip() + (f" on {printable(instance)}" if instance else "")
+
+
 def print_run(screen: Screen, run: Run) -> None:
     """Two lines about a run: what was run, and what came of it."""
     width = screen.width or 200
-    screen.line((clip(command_line(run.argv), width, mark=screen.glyphs.cut), "bold"))
+    screen.line((clip(what(run), width, mark=screen.glyphs.cut), "bold"))
     facts = [
         (f"run {printable(run.run_id[:12])}", styles.QUIET),
         (moment(run.start_ns), styles.QUIET),
@@ -79,7 +89,7 @@ def print_runs(screen: Screen, runs: Sequence[Run], *, left_out: int) -> None:
     ]
     room = 200 if screen.width is None else max(screen.width - sum(widths), 8)
     for run, row in zip(runs, rows, strict=True):
-        row.append(Text(clip(command_line(run.argv), room, mark=screen.glyphs.cut)))
+        row.append(Text(clip(what(run), room, mark=screen.glyphs.cut)))
     screen.grid([*columns, Column("command", right=False)], rows)
     if left_out:
         more = plural(left_out, "older run")
