@@ -22,7 +22,6 @@ from afterglow.collecting.settings import ServeSettings
 from afterglow.collecting.sinks import Sinks, stores_in_file
 from afterglow.collecting.steps import Steps
 from afterglow.collecting.supervising import SupervisorThread
-from afterglow.collecting.tally import Tally
 from afterglow.counts import Counted, Counts
 from afterglow.flush.flusher import FlushCounts, Flusher
 from afterglow.flush.service import FlusherThread
@@ -122,20 +121,26 @@ def start_cluster(
     steps.add("flushers", lambda _left_s: supervisor.close())
     supervisor.start()
     health.alive("flushers", lambda: _unwell(supervisor))
-    tally = Tally()
 
     def samples() -> Iterator[Sample]:
         for one in supervisor.status:
             up = one.state == "healthy" and supervisor.is_alive
-            total = tally.flushed(one)
-            yield from _flush_samples(str(one.number), total, up=up, deaths=one.deaths)
+            yield from _flush_samples(str(one.number), one.counts, up=up, deaths=one.deaths)
 
     return Between(
         buffer,
         samples,
-        counted=lambda: tally.counted(supervisor.status),
+        counted=lambda: _sum(one.counted for one in supervisor.status),
         failure=lambda: supervisor.failure,
     )
+
+
+def _sum(counted: Iterable[Counted]) -> Counted:
+    total: Counted = {}
+    for one in counted:
+        for key, count in one.items():
+            total[key] = total.get(key, 0) + count
+    return total
 
 
 def _unwell(supervisor: SupervisorThread) -> str | None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from afterglow.collecting.reach import reachable
 from afterglow.collecting.settings import ServeSettings
 from afterglow.collecting.sinks import projects_of, stores_in_file
 from afterglow.errors import AfterglowError, StoreError
+from afterglow.ingest.access import Access, address_of, check_open
+from afterglow.ingest.listening import listening
+from afterglow.ingest.tls import tls_files
 from afterglow.store.schema import verify
 
 __all__ = ["Checked", "check"]
@@ -35,8 +39,9 @@ def check(settings: ServeSettings) -> Iterator[Checked]:
     if stores_in_file(settings):
         yield _looked("database", lambda: _database(settings.database))
     yield _looked("folder", lambda: _folder(settings.folder))
-    if not settings.is_embedded:
-        yield _looked("buffer", lambda: _redis(settings))
+    yield from _faces(settings)
+    for name, look in reachable(settings):
+        yield _looked(name, look)
 
 
 def _looked(name: str, look: Callable[[], str]) -> Checked:
@@ -93,22 +98,27 @@ def _may_write_in(folder: Path) -> None:
         raise StoreError(f"cannot write in {folder}: name a database elsewhere (--db)")
 
 
-def _redis(settings: ServeSettings) -> str:
-    from afterglow import buffering
-
-    return buffering.looked_at(settings.buffer)
+# --- what is listened at ------------------------------------------------------------------
 
 
-def port_is_free(host: str, port: int) -> str:
-    """Whether somebody could listen there. Raises OSError."""
-    if port == 0:
-        return f"{host}: any free port"
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, kind, protocol, _name, address in found:
-        with closing(socket.socket(family, kind, protocol)) as listening:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.bind(address)
-            listening.listen(1)
-    return f"{host}:{port} is free"
+def _faces(settings: ServeSettings) -> Iterator[Checked]:
+    ingest = settings.ingest
+    yield _looked("who may send", lambda: _access(settings))
+    for name, text in (("http", ingest.http), ("grpc", ingest.grpc)):
+        yield _looked(name, partial(_port, settings, name, text))
+
+
+def _access(settings: ServeSettings) -> str:
+    tls = "with TLS" if tls_files(settings.ingest) is not None else "without TLS"
+    if Access(settings.ingest).has_tokens:
+        return f"whoever has a token, {tls}"
+    return f"whoever reaches the address, {tls}"
+
+
+def _port(settings: ServeSettings, name: str, text: str) -> str:
+    address = address_of(name, text)
+    if address is None:
+        return "off"
+    check_open(name, address, settings.ingest, Access(settings.ingest))
+    listening(address).close()
+    return f"{address} is free" if address.port else f"{address.host}, any port that is free"

@@ -27,10 +27,11 @@ from afterglow.collecting.folder import Folder
 from afterglow.collecting.health import Answer, Health
 from afterglow.collecting.log import Log, LogReport, listen_to_logging
 from afterglow.collecting.process import process_samples
+from afterglow.collecting.reach import postgres_answers
 from afterglow.collecting.retaining import Retaining
 from afterglow.collecting.settings import ServeSettings
 from afterglow.collecting.signals import Bell, stop_signals
-from afterglow.collecting.sinks import Sinks, projects_of, stores_in_file
+from afterglow.collecting.sinks import Sinks, in_postgres, projects_of, stores_in_file
 from afterglow.collecting.steps import Steps
 from afterglow.counts import Counts
 from afterglow.errors import AfterglowError
@@ -60,8 +61,6 @@ class Service:
         self._wakers: list[Callable[[], None]] = []
         self._between: Between | None = None
         self._retaining: Retaining | None = None
-        #: One scrape at a time: it remembers what flushers said before.
-        self._scraping = threading.Lock()
 
     # --- from start to stop
 
@@ -102,6 +101,8 @@ class Service:
         settings, log, steps = self.settings, self.log, self._steps
         if stores_in_file(settings) and settings.database.exists():
             verify(settings.database)
+        if in_postgres(settings) is not None:
+            postgres_answers(settings)
         folder = Folder(settings.folder)
         steps.add("folder", lambda _left_s: folder.close())
         sinks = Sinks(settings, LogReport(settings.serve, "flusher", log.secrets))
@@ -159,8 +160,7 @@ class Service:
 
     def metrics(self) -> str:
         """The text of a scrape; it asks the buffer for its books."""
-        with self._scraping:
-            return exposition(self._samples())
+        return exposition(self._samples())
 
     def _samples(self) -> Iterator[Sample]:
         yield Sample(

@@ -15,7 +15,7 @@ from afterglow.sink.counted import CountedSink
 from afterglow.sink.project_files import DEFAULT_PROJECT, ProjectFiles
 from afterglow.write.complaints import to_stderr
 
-__all__ = ["Sinks", "projects_of", "stores_in_file"]
+__all__ = ["Sinks", "in_postgres", "projects_of", "stores_in_file"]
 
 
 #: What [serve] store says for no store at all.
@@ -35,6 +35,19 @@ def projects_of(database: Path) -> Iterator[tuple[str, Path]]:
         project = path.name[len(database.stem) + 1 : len(path.name) - len(database.suffix)]
         if project and path.is_file():
             yield project, path
+
+
+def in_postgres(settings: ServeSettings) -> str | None:
+    """The URL of the PostgreSQL that spans are kept in, if they are. Raises SettingError."""
+    store = settings.serve.store
+    if store is None or store == NO_STORE:
+        return None
+    if not store.startswith(("postgresql://", "postgres://")):
+        raise SettingError(
+            "store of [serve] is neither postgresql://HOST/DATABASE nor none; leave it out to keep "
+            "spans in a file (--db)"
+        )
+    return store
 
 
 @dataclass(frozen=True)
@@ -65,12 +78,12 @@ class Sinks:
 
             database = files or self.settings.database
             sinks.append(StoreSink(database, counts=counts, report=report))
-        elif self.settings.serve.store != NO_STORE:
+        elif (url := in_postgres(self.settings)) is not None:
             from afterglow.sink.postgres import PostgresSink
 
             sinks.append(
                 PostgresSink(
-                    self.settings.serve.store or "",
+                    url,
                     connect_timeout_s=self.settings.servers.postgres_connect_timeout_s,
                     counts=counts,
                     report=report,

@@ -25,6 +25,7 @@ from afterglow.errors import FlusherError
 from afterglow.flush.child import Assign, Beat, Failed, MakeFlusher, Stop, run_flusher
 from afterglow.flush.flusher import FlushCounts
 from afterglow.flush.supervise_plan import MOST_DEATHS, Life, begun, died, heard, is_hung, shares
+from afterglow.flush.tally import Tally
 from afterglow.write.complaints import Complaints, to_stderr
 
 __all__ = ["AllShards", "FlusherStatus", "Leases", "Supervisor"]
@@ -59,7 +60,10 @@ class AllShards:
 
 
 class FlusherStatus(NamedTuple):
-    """One flusher as it stands; `pid` is None between two processes."""
+    """One flusher as it stands; `pid` is None between two processes.
+
+    `counts`, and what its sinks `counted`, are of all processes that it has been.
+    """
 
     number: int
     pid: int | None
@@ -81,8 +85,7 @@ class _Flusher:
         self.pipe: Connection | None = None
         self.assigned: frozenset[int] | None = None
         self.in_use: frozenset[int] = frozenset()
-        self.counts = FlushCounts()
-        self.counted: Counted = {}
+        self.tally = Tally()
         self.deaths = 0
         self.failed: Failed | None = None
 
@@ -120,8 +123,8 @@ class Supervisor:
                 one.life.deaths,
                 one.deaths,
                 one.in_use,
-                one.counts,
-                one.counted,
+                one.tally.counts(),
+                one.tally.counted(),
             )
             for one in self._flushers
         ]
@@ -248,6 +251,7 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
+        one.tally.begun()
         one.pipe, one.assigned, one.failed = ours, None, None
         one.life = begun(one.life, now_ns)
 
@@ -266,8 +270,8 @@ class Supervisor:
                 message = one.pipe.recv()
                 if isinstance(message, Beat):
                     one.life = heard(one.life, self._clock.monotonic_ns())
-                    one.in_use, one.counts = message.shards or frozenset(), message.counts
-                    one.counted = message.counted
+                    one.in_use = message.shards or frozenset()
+                    one.tally.heard(message.counts, message.counted)
                 elif isinstance(message, Failed):
                     one.failed = message
         except (EOFError, OSError):
