@@ -8,9 +8,34 @@ import msgspec
 
 from afterglow.config.setting import Setting
 
-__all__ = ["OtlpConfig"]
+__all__ = ["SECRET_KEYS", "OtlpConfig"]
 
 _MIB = 1 << 20
+
+#: Keys of OpenTelemetry's semantic conventions for headers, and what people call such things. Not
+#: among them: counts of tokens, and session.id.
+SECRET_KEYS = (
+    "*authorization*",
+    "*cookie*",
+    "*password*",
+    "*passwd*",
+    "*secret*",
+    "*credential*",
+    "*api-key*",
+    "*api_key*",
+    "*apikey*",
+    "*access-key*",
+    "*access_key*",
+    "*private-key*",
+    "*private_key*",
+    "token",
+    "*[._-]token",
+    "*accesstoken*",
+    "*access[._-]token*",
+    "*auth[._-]token*",
+    "*refresh[._-]token*",
+    "*csrf*",
+)
 
 
 class OtlpConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,3 +71,70 @@ class OtlpConfig(msgspec.Struct, frozen=True, kw_only=True):
             10_000_000,
         ),
     ] = 100_000
+    max_attributes: Annotated[
+        int,
+        Setting(
+            "attributes",
+            "A span, event or link keeps its first ones; what is cut is counted in it.",
+            ("AFTERGLOW_OTLP_MAX_ATTRIBUTES",),
+            0,
+            1_000_000,
+        ),
+    ] = 1_024
+    max_events: Annotated[
+        int,
+        Setting(
+            "events",
+            "A span keeps its first ones.",
+            ("AFTERGLOW_OTLP_MAX_EVENTS",),
+            0,
+            1_000_000,
+        ),
+    ] = 1_024
+    max_links: Annotated[
+        int,
+        Setting(
+            "links",
+            "A span keeps its first ones.",
+            ("AFTERGLOW_OTLP_MAX_LINKS",),
+            0,
+            1_000_000,
+        ),
+    ] = 1_024
+    max_value_length: Annotated[
+        int,
+        Setting(
+            "characters",
+            "Longer values of attributes (characters of a text, or bytes) are cut.",
+            ("AFTERGLOW_OTLP_MAX_VALUE_LENGTH",),
+            1,
+            1 << 30,
+        ),
+    ] = 64 << 10
+    max_depth: Annotated[
+        int,
+        Setting(
+            "levels",
+            "A request with a value that has others inside it for more levels is refused.",
+            ("AFTERGLOW_OTLP_MAX_DEPTH",),
+            1,
+            32,
+        ),
+    ] = 32
+    scrub: Annotated[
+        tuple[str, ...],
+        Setting(
+            "patterns",
+            "Attributes whose key is like one of these, in any case, keep no value; one that "
+            "begins with ! spares keys. A single ! switches it off.",
+            ("AFTERGLOW_OTLP_SCRUB",),
+        ),
+    ] = SECRET_KEYS
+    scrub_more: Annotated[
+        tuple[str, ...],
+        Setting(
+            "patterns",
+            "The same, beside those that are there already.",
+            ("AFTERGLOW_OTLP_SCRUB_MORE",),
+        ),
+    ] = ()

@@ -44,7 +44,7 @@ def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
             if size > max_bytes:
                 raise OtlpLimitError(f"the body decompresses to more than {max_bytes:,} bytes")
             parts.append(part)
-            if not part and not rest:
+            if not part and not rest and not decoder.eof:
                 raise MalformedOtlpError(f"the body is no whole {encoding}: it ends too soon")
         body = decoder.unused_data
     return b"".join(parts)
