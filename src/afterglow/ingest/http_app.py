@@ -95,8 +95,13 @@ class HttpApp:
         self._waiting = Waiting(config.max_waiting_bytes)
         #: Why nothing new is taken; set by the face when it stops.
         self.closed: str | None = None
-        #: Requests for `/v1/traces` that were begun and not answered yet.
-        self.in_hand = 0
+        #: The tasks of requests for `/v1/traces` that were begun and not answered yet.
+        self.in_hand: set[asyncio.Task[Any]] = set()
+
+    def give_up(self) -> None:
+        """Answer what is in hand with 503, in the loop: there is no time left."""
+        for task in self.in_hand:
+            task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -147,7 +152,9 @@ class HttpApp:
         project = self._project(request)
         if isinstance(project, Answer):
             return project
-        self.in_hand += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.in_hand.add(task)
         reader = BodyReader(
             self._waiting,
             max_bytes=self._intake.limits.max_body_bytes,
@@ -160,7 +167,7 @@ class HttpApp:
             return await self._run(request, body, project)
         finally:
             reader.close()
-            self.in_hand -= 1
+            self.in_hand.discard(task)
 
     async def _run(self, request: _Request, body: bytes, project: str) -> Answer:
         """Hand a body to a thread, and see it through: what was begun is counted as it ends."""

@@ -177,7 +177,8 @@ class _Server(uvicorn.Server):
                 while self._app.in_hand:
                     await asyncio.sleep(_TICK_S)
         except TimeoutError:
-            pass  # what is still in hand is answered with 503, and its sender repeats it
+            self._app.give_up()
+            await asyncio.sleep(_TICK_S)
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -80,6 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._crowded = False
         self._in_headers = False
         self._in_body = False
+        self._goes_on = False
         #: Since the request began: all bytes, those of the body, those of whole headers.
         self._came_bytes = self._body_bytes = self._line_bytes = 0
         self._status = 400
@@ -109,7 +111,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self.transport.is_closing():
             return
         self._came_bytes += len(data)
@@ -132,19 +135,28 @@ class GuardedProtocol(HttpToolsProtocol):
     # --- the parser calls these
 
     def on_message_begin(self) -> None:
+        if self._goes_on:
+            return
         super().on_message_begin()
         self._in_headers = True
         self._came_bytes = self._body_bytes = self._line_bytes = 0
 
     def on_url(self, url: bytes) -> None:
+        if self._goes_on:
+            return
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._goes_on:
+            return
         self._count(len(name) + len(value) + 4)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._goes_on:
+            self._goes_on = False
+            return
         self._in_headers, self._in_body = False, True
         if self._headers_due is not None:
             self._headers_due.cancel()
@@ -158,6 +170,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # the parser takes its body for another protocol: see _go_on
         self._in_body = False
         if self._linger is not None:
             self._linger.cancel()
@@ -188,6 +202,29 @@ class GuardedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     # --- ours
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            self._go_on(data[stopped.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _go_on(self, rest: bytes) -> None:
+        """Some HTTP/2 clients offer an upgrade with their first request, which we do not take up.
+
+        The parser stops there, before the body: another one reads on, from a head that says how
+        long the body is, and of which nobody hears.
+        """
+        length = b"".join(
+            b"%b: %b\r\n" % header
+            for header in self.headers
+            if header[0] in (b"content-length", b"transfer-encoding")
+        )
+        self.parser = httptools.HttpRequestParser(self)
+        self._goes_on = True
+        self._feed(b"POST / HTTP/1.1\r\n%b\r\n" % length + rest)
 
     def _count(self, n_bytes: int) -> None:
         """Whole headers, and what stands behind a chunked body in their form."""
