@@ -200,15 +200,15 @@ def test_a_trace_is_named_by_its_first_digits(service: Service) -> None:
         opened.step()
         stand = standing(opened, service.clock.wall_ns(), limit=3)
         for kept in stand.next_to_go:
-            assert find_trace(opened.connection, kept.short_id.upper()) == kept.trace_id
-        assert find_trace(opened.connection, ids[0]) == ids[0]
+            assert find_trace(opened.spans, kept.short_id.upper()) == kept.trace_id
+        assert find_trace(opened.spans, ids[0]) == ids[0]
         with pytest.raises(NotFoundError, match="3 traces begin"):
-            find_trace(opened.connection, ids[0][:4])
+            find_trace(opened.spans, ids[0][:4])
         with pytest.raises(NotFoundError, match="no trace begins"):
-            find_trace(opened.connection, "f" * 32)
+            find_trace(opened.spans, "f" * 32)
         for nonsense in ("", "xyz", "1" * 33, "%"):
             with pytest.raises(SettingError, match="hexadecimal"):
-                find_trace(opened.connection, nonsense)
+                find_trace(opened.spans, nonsense)
 
 
 def test_standing_says_what_goes_when(service: Service) -> None:

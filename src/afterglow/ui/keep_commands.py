@@ -117,7 +117,7 @@ def _with_trace(
     with _opened(database, {}) as (retention, progress):
         # What has just been recorded can be named, too; nothing is forgotten by that.
         retention.step(progress=progress, forget=False, mend=False)
-        trace_id = find_trace(retention.connection, beginning)
+        trace_id = find_trace(retention.spans, beginning)
         document = {"trace_id": trace_id, **do(retention, trace_id)}
     if as_json:
         from afterglow.ui.documents import write_document

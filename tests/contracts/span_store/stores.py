@@ -6,6 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from afterglow.clock import Clock
+from afterglow.config import RetentionConfig
+from afterglow.keep.postgres.retention import PostgresRetention
+from afterglow.keep.retention import Retention
 from afterglow.model.segment import SegmentPart
 from afterglow.ports import SegmentSink
 from afterglow.sink.postgres import PostgresSink
@@ -22,6 +26,8 @@ class SpanStore(Protocol):
 
     def open(self, project: str = "default") -> Any: ...
 
+    def keeper(self, config: RetentionConfig, clock: Clock, project: str = "default") -> Any: ...
+
 
 class FileStore:
     """SQLite files in a folder."""
@@ -35,6 +41,9 @@ class FileStore:
     def open(self, project: str = "default") -> Any:
         return Database(project_path(self.path, project))
 
+    def keeper(self, config: RetentionConfig, clock: Clock, project: str = "default") -> Any:
+        return Retention(project_path(self.path, project), config, clock=clock)
+
 
 class ServerStore:
     """A database of a PostgreSQL server."""
@@ -47,6 +56,9 @@ class ServerStore:
 
     def open(self, project: str = "default") -> Any:
         return PostgresDatabase(self.url, project)
+
+    def keeper(self, config: RetentionConfig, clock: Clock, project: str = "default") -> Any:
+        return PostgresRetention(self.url, project, config, clock=clock)
 
 
 def fill(store: SpanStore, *pages: Sequence[SegmentPart]) -> None:
