@@ -60,7 +60,7 @@ def test_what_is_put_together_again_is_what_came(request: ExportTraceServiceRequ
         own = payload.scope_spans[0].spans[0]
         assert (span.trace_id, span.span_id) == (own.trace_id, own.span_id)
         assert span.parent_span_id == (
-            own.parent_span_id.strip(b"\0") and own.parent_span_id or None
+            (own.parent_span_id.strip(b"\0") and own.parent_span_id) or None
         )
 
 

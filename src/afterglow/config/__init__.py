@@ -30,6 +30,7 @@ from afterglow.config.setting import (
     load,
     room_fields,
 )
+from afterglow.config.store import StoreConfig
 
 __all__ = [
     "ROOMS",
@@ -51,6 +52,7 @@ __all__ = [
     "ServersConfig",
     "Setting",
     "SnapshotConfig",
+    "StoreConfig",
     "WriteConfig",
     "checked",
     "described",
@@ -73,6 +75,7 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     SnapshotConfig,
     KeepConfig,
     ServersConfig,
+    StoreConfig,
     ErrorConfig,
     ServeConfig,
     IngestConfig,

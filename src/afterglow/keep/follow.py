@@ -9,8 +9,9 @@ from typing import Final
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.config import RetentionConfig
-from afterglow.errors import StoreError
-from afterglow.keep.retention import Pass, Retention
+from afterglow.errors import NotFoundError, StoreError
+from afterglow.keep.keeper import Pass
+from afterglow.keep.opening import open_keeper
 from afterglow.store.schema import journals_of
 
 __all__ = ["Follower"]
@@ -19,21 +20,25 @@ _COMPLAIN_AGAIN_NS: Final = 60 * 1_000_000_000
 
 
 class Follower:
-    """Makes a pass every so often. It opens the file anew each time, so it may be moved or
-    deleted meanwhile, or come later; a full disk or a busy file is reported once a minute, and
-    tried again. `done` is called with each pass that did something, `complain` with one line.
+    """Makes a pass every so often, over the file at `place`, or a `project` where that is a URL.
+
+    It opens it anew each time, so a file may be moved or deleted meanwhile, or come later, and a
+    server go away; a full disk or a busy file is reported once a minute, and tried again. `done` is
+    called with each pass that did something, `complain` with one line.
     """
 
     def __init__(
         self,
-        path: Path,
+        place: Path | str,
         config: RetentionConfig,
         *,
+        project: str = "default",
         clock: Clock | None = None,
         done: Callable[[Pass], None] = lambda _: None,
         complain: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._path = path
+        self._place = place
+        self._project = project
         self._config = config
         self._clock = clock or SystemClock()
         self._done = done
@@ -43,13 +48,14 @@ class Follower:
 
     def step(self) -> Pass | None:
         """One pass; None where there is nothing to look at yet, or it failed and was reported."""
-        if not self._path.exists() and not journals_of(self._path).is_dir():
-            self._report(f"{self._path} is not there yet: waiting for a program to record into it")
+        place = self._place
+        if isinstance(place, Path) and not place.exists() and not journals_of(place).is_dir():
+            self._report(f"{place} is not there yet: waiting for a program to record into it")
             return None
         try:
-            with Retention(self._path, self._config, clock=self._clock) as retention:
-                result = retention.step(mend=not self._mended)
-        except StoreError as error:
+            with open_keeper(place, self._project, self._config, clock=self._clock) as keeper:
+                result = keeper.step(mend=not self._mended)
+        except (StoreError, NotFoundError) as error:
             self._report(f"{error}; trying again")
             return None
         self._mended = True

@@ -8,7 +8,8 @@ be killed anywhere, and several may go on at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -132,7 +133,7 @@ class Pass(msgspec.Struct):
         return not (self.folded.batches or self.forgotten.traces or self.entered)
 
 
-class Keeper:
+class Keeper(ABC):
     """The rules that are the same wherever spans are. Not for several threads at once.
 
     Whoever makes one gives its back end `self.forget_spans` as `on_removed`.
@@ -301,7 +302,23 @@ class Keeper:
         """The entries of traces."""
         return self._backend.read(trace_ids, links=False)
 
+    # --- whoever has spans somewhere says how -------------------------------------------------
+
+    @abstractmethod
+    def step(
+        self,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        forget: bool = True,
+        mend: bool = True,
+    ) -> Pass:
+        """Take in what is new, let fade, and forget what has faded or has no room.
+
+        Without `forget` nothing goes: traces are only looked at. `mend` holds all traces against
+        their entries first, which costs as much as there are traces.
+        """
+
     @property
+    @abstractmethod
     def full(self) -> bool:
         """Whether there is so much that the next pass makes room."""
-        raise NotImplementedError

@@ -17,6 +17,7 @@ from afterglow.store.schema import one_snapshot
 
 __all__ = [
     "ALL_RUNS",
+    "chosen_run",
     "named_run",
     "read_audits",
     "read_books",
@@ -36,12 +37,19 @@ ALL_RUNS: Final = "all"
 def named_run(connection: sqlite3.Connection, path: Path, name: str) -> str | None:
     """The whole id of a run that somebody named; None for all of them. Raises NotFoundError."""
     rows = connection.execute("SELECT run_id, argv, state FROM runs ORDER BY start_ns DESC")
-    runs: list[tuple[str, str, str]] = rows.fetchall()
+    runs = [(run_id, _argv.decode(argv), state) for run_id, argv, state in rows]
+    if not runs:
+        raise NotFoundError(f"{path} holds no run yet; record one: afterglow run SCRIPT")
+    return chosen_run(runs, f"in {path}", name)
+
+
+def chosen_run(
+    runs: Sequence[tuple[str, tuple[str, ...], str]], where: str, name: str
+) -> str | None:
+    """The same, of runs (id, argv and state), the newest first, which are `where`."""
     known = [run_id for run_id, _, _ in runs]
     if name in known:
         return name
-    if not known:
-        raise NotFoundError(f"{path} holds no run yet; record one: afterglow run SCRIPT")
     if name == "latest":
         return known[0]
     if name == ALL_RUNS:
@@ -50,11 +58,11 @@ def named_run(connection: sqlite3.Connection, path: Path, name: str) -> str | No
     if len(alike) == 1:
         return alike[0]
     for run_id, argv, state in runs:
-        if state == "received" and _argv.decode(argv) == (name,):
+        if state == "received" and argv == (name,):
             return run_id
     listed = ", ".join((alike or known)[:5])
     what = f"{len(alike)} runs begin with {name!r}" if alike else f"there is no run {name!r}"
-    raise NotFoundError(f"{what} in {path}; there are: {listed}")
+    raise NotFoundError(f"{what} {where}; there are: {listed}")
 
 
 def read_runs(connection: sqlite3.Connection) -> list[Run]:

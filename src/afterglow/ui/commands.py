@@ -91,14 +91,16 @@ def _run_option(help_text: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def _opened(database: str | None) -> Iterator[Database]:
+def _opened(database: str | None, project: str | None = None) -> Iterator[Database]:
     """The database of a command, folded, with a progress bar if that takes long."""
-    from afterglow import wiring
+    from afterglow.ui.opening import open_store
     from afterglow.ui.progress import Progress
     from afterglow.ui.units import size
 
     with Progress("folding", size) as progress:
-        opened = wiring.open_database(options.path_of(database), progress=progress)
+        opened = open_store(
+            options.place_of(database, project), options.project_of(project), progress=progress
+        )
     for problem in opened.folded.problems:
         failure.say(problem)
     with opened:
@@ -188,6 +190,7 @@ def run_program(ctx: click.Context, line: runline.RunLine) -> NoReturn:
     default=16,
     help="Levels of a tree.  [default: 16]",
 )
+@options.project
 @_json
 def report(
     database: str | None,
@@ -198,6 +201,7 @@ def report(
     sort: str,
     lines: int,
     depth: int,
+    project: str | None,
     as_json: bool,
 ) -> None:
     """Where a run spent its time: statistics by name, or its slowest traces as trees."""
@@ -205,7 +209,7 @@ def report(
         raise click.UsageError("--name goes with the table, not with --tree")
     from afterglow.ui import reading
 
-    with _opened(database) as opened:
+    with _opened(database, project) as opened:
         run = reading.one_run(opened, run_name)
         if as_tree:
             most = 3 if limit is None else limit
@@ -219,28 +223,36 @@ def report(
 @afterglow.command()
 @_database
 @_limit(20, "runs")
+@options.project
 @_json
-def runs(database: str | None, limit: int, as_json: bool) -> None:
+def runs(database: str | None, limit: int, project: str | None, as_json: bool) -> None:
     """The recorded runs, the newest first."""
     from afterglow.ui import reading
 
-    with _opened(database) as opened:
+    with _opened(database, project) as opened:
         reading.runs(opened, limit=limit, as_json=as_json)
 
 
 @afterglow.command()
 @_database
 @_run_option("Only this run: an id, the beginning of one, or latest.")
+@options.project
 @_json
 @click.pass_context
-def audit(ctx: click.Context, database: str | None, run_name: str | None, as_json: bool) -> None:
+def audit(
+    ctx: click.Context,
+    database: str | None,
+    run_name: str | None,
+    project: str | None,
+    as_json: bool,
+) -> None:
     """Where every span went: recorded = written + dropped + in flight.
 
     Exit status 1 when books do not balance, or when rows are missing.
     """
     from afterglow.ui import reading
 
-    with _opened(database) as opened:
+    with _opened(database, project) as opened:
         fine = reading.audit(opened, run_name, as_json=as_json)
     ctx.exit(0 if fine else failure.PROBLEMS)
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,13 +15,14 @@ import click
 from afterglow.ui import failure, options
 
 if TYPE_CHECKING:
-    from afterglow.keep.retention import Retention
+    from afterglow.keep.keeper import Keeper
 
 __all__ = ["COMMANDS"]
 
 
 @click.command()
 @options.database
+@options.project
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C or SIGTERM: fold, fade, forget.")
 @click.option("--dry-run", is_flag=True, help="Forget nothing: show what is due.")
 @click.option(
@@ -35,6 +37,7 @@ __all__ = ["COMMANDS"]
 @options.as_json
 def keep(
     database: str | None,
+    project: str | None,
     follow: bool,
     dry_run: bool,
     limit: int,
@@ -53,9 +56,9 @@ def keep(
     from afterglow.ui import keeping
 
     if follow:
-        _follow(database, quota, as_json=as_json)
+        _follow(database, project, quota, as_json=as_json)
         return
-    with _opened(database, quota) as (retention, progress):
+    with _opened(database, project, quota) as (retention, progress):
         result = retention.step(progress=progress, forget=not dry_run)
         for problem in result.folded.problems:
             failure.say(problem)
@@ -63,25 +66,29 @@ def keep(
     keeping.show(result, found, dry_run=dry_run, as_json=as_json)
 
 
-def _follow(database: str | None, quota: dict[str, Any], *, as_json: bool) -> None:
+def _follow(
+    database: str | None, project: str | None, quota: dict[str, Any], *, as_json: bool
+) -> None:
     from afterglow.config import RetentionConfig, load
     from afterglow.keep.follow import Follower
     from afterglow.store.schema import verify
     from afterglow.ui import keeping
+    from afterglow.ui.opening import shown
 
-    path = options.path_of(database)
+    place = options.place_of(database, project)
     config = load(RetentionConfig, quota)
-    if path.exists():
-        verify(path)  # a file that is not ours will not become so
+    if isinstance(place, Path) and place.exists():
+        verify(place)  # a file that is not ours will not become so
     stop = threading.Event()
     # The pass in hand is finished: each of its transactions is short.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if not as_json:
-        keeping.say_beginning(path, config)
+        keeping.say_beginning(shown(place), config)
     Follower(
-        path,
+        place,
         config,
+        project=options.project_of(project),
         done=lambda result: keeping.say_pass(result, config, as_json=as_json),
         complain=failure.say,
     ).run(stop)
@@ -89,14 +96,16 @@ def _follow(database: str | None, quota: dict[str, Any], *, as_json: bool) -> No
 
 @contextmanager
 def _opened(
-    database: str | None, settings: dict[str, Any]
-) -> Iterator[tuple[Retention, Callable[[int, int], None]]]:
-    from afterglow import wiring
+    database: str | None, project: str | None, settings: dict[str, Any]
+) -> Iterator[tuple[Keeper, Callable[[int, int], None]]]:
+    from afterglow.ui.opening import open_keeper
     from afterglow.ui.progress import Progress
     from afterglow.ui.units import size
 
     with (
-        wiring.open_retention(options.path_of(database), **settings) as retention,
+        open_keeper(
+            options.place_of(database, project), options.project_of(project), **settings
+        ) as retention,
         Progress("folding", size) as progress,
     ):
         yield retention, progress
@@ -105,16 +114,17 @@ def _opened(
 # --- one trace ----------------------------------------------------------------------------
 
 _trace = click.argument("trace", metavar="TRACE")
-_db = click.option("--db", "database", metavar="FILE", help="In this database.")
+_db = click.option("--db", "database", metavar="DB", help="In this database: a file, or a URL.")
 
 
 def _with_trace(
-    database: str | None, beginning: str, do: Callable[[Retention, str], dict[str, Any]],
+    database: str | None, project: str | None, beginning: str,
+    do: Callable[[Keeper, str], dict[str, Any]],
     say: Callable[[dict[str, Any]], str], *, as_json: bool,
 ) -> None:  # fmt: skip
     from afterglow.keep.standing import find_trace
 
-    with _opened(database, {}) as (retention, progress):
+    with _opened(database, project, {}) as (retention, progress):
         # What has just been recorded can be named, too; nothing is forgotten by that.
         retention.step(progress=progress, forget=False, mend=False)
         trace_id = find_trace(retention.spans, beginning)
@@ -132,29 +142,33 @@ def _with_trace(
 @click.command()
 @_trace
 @_db
+@options.project
 @options.as_json
-def pin(trace: str, database: str | None, as_json: bool) -> None:
+def pin(trace: str, database: str | None, project: str | None, as_json: bool) -> None:
     """Keep a trace for good: it never fades, and no quota takes it.
 
     TRACE is its id, or the first digits of it that no other trace has.
     """
-    _set_pinned(database, trace, pinned=True, as_json=as_json)
+    _set_pinned(database, project, trace, pinned=True, as_json=as_json)
 
 
 @click.command()
 @_trace
 @_db
+@options.project
 @options.as_json
-def unpin(trace: str, database: str | None, as_json: bool) -> None:
+def unpin(trace: str, database: str | None, project: str | None, as_json: bool) -> None:
     """Let a pinned trace fade again, from now on.
 
     TRACE is its id, or the first digits of it that no other trace has.
     """
-    _set_pinned(database, trace, pinned=False, as_json=as_json)
+    _set_pinned(database, project, trace, pinned=False, as_json=as_json)
 
 
-def _set_pinned(database: str | None, trace: str, *, pinned: bool, as_json: bool) -> None:
-    def do(retention: Retention, trace_id: str) -> dict[str, Any]:
+def _set_pinned(
+    database: str | None, project: str | None, trace: str, *, pinned: bool, as_json: bool
+) -> None:
+    def do(retention: Keeper, trace_id: str) -> dict[str, Any]:
         was = retention.pin(trace_id, pinned)
         return {"pinned": pinned, "changed": was != pinned}
 
@@ -162,20 +176,21 @@ def _set_pinned(database: str | None, trace: str, *, pinned: bool, as_json: bool
         how = ("pinned" if pinned else "not pinned") + ("" if document["changed"] else " already")
         return f"trace {document['trace_id']} is {how}"
 
-    _with_trace(database, trace, do, say, as_json=as_json)
+    _with_trace(database, project, trace, do, say, as_json=as_json)
 
 
 @click.command()
 @_trace
 @_db
+@options.project
 @options.as_json
-def forget(trace: str, database: str | None, as_json: bool) -> None:
+def forget(trace: str, database: str | None, project: str | None, as_json: bool) -> None:
     """Forget a trace now, pinned or not; its figures stay in the statistics.
 
     TRACE is its id, or the first digits of it that no other trace has.
     """
 
-    def do(retention: Retention, trace_id: str) -> dict[str, Any]:
+    def do(retention: Keeper, trace_id: str) -> dict[str, Any]:
         return {"spans": retention.forget(trace_id).spans}
 
     def say(document: dict[str, Any]) -> str:
@@ -183,7 +198,7 @@ def forget(trace: str, database: str | None, as_json: bool) -> None:
 
         return f"trace {document['trace_id']} is forgotten: {plural(document['spans'], 'span')}"
 
-    _with_trace(database, trace, do, say, as_json=as_json)
+    _with_trace(database, project, trace, do, say, as_json=as_json)
 
 
 COMMANDS = (keep, pin, unpin, forget)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,7 +19,7 @@ from afterglow.ui.text import printable, shorten
 from afterglow.ui.units import clock_time, count, duration, percent, plural, size
 
 if TYPE_CHECKING:
-    from afterglow.keep.retention import Retention
+    from afterglow.keep.keeper import Keeper
 
 __all__ = ["say_beginning", "say_pass", "show", "stand"]
 
@@ -28,7 +27,7 @@ _STYLES: Final = {"pinned": "bold", "error": styles.BAD, "slow": styles.WARM, "o
 _LEAST_NAME: Final = 12
 
 
-def stand(retention: Retention, *, limit: int) -> Standing:
+def stand(retention: Keeper, *, limit: int) -> Standing:
     """How things stand now."""
     return standing(retention, SystemClock().wall_ns(), limit=limit)
 
@@ -45,7 +44,7 @@ def show(result: Pass, found: Standing, *, dry_run: bool, as_json: bool) -> None
     now_ns = SystemClock().wall_ns()
     _print_pass(screen, result, _due(found) if dry_run else "")
     if not found.traces:
-        screen.prose("no trace is in the file")
+        screen.prose("no trace is there")
         _print_forgotten(screen, found)
         return
     _print_room(screen, found, result)
@@ -57,11 +56,11 @@ def show(result: Pass, found: Standing, *, dry_run: bool, as_json: bool) -> None
     _print_forgotten(screen, found)
 
 
-def say_beginning(path: Path, config: RetentionConfig) -> None:
+def say_beginning(place: str, config: RetentionConfig) -> None:
     """The first line of `--follow`: without it, an idle file would look like a hang."""
     every = duration(config.keep_interval_s * 1e9)
     most = f"{size(config.keep_max_bytes)}, {plural(config.keep_max_traces, 'trace')}"
-    sys.stdout.write(f"following {path}: a pass every {every}, at most {most}; Ctrl-C ends it\n")
+    sys.stdout.write(f"following {place}: a pass every {every}, at most {most}; Ctrl-C ends it\n")
     sys.stdout.flush()
 
 
@@ -134,7 +133,7 @@ def _print_room(screen: Screen, found: Standing, result: Pass) -> None:
     )
     if result.over_bytes:
         text = (
-            f"the file is {size(result.over_bytes)} over its quota, for what is left is pinned or "
+            f"this is {size(result.over_bytes)} over its quota, for what is left is pinned or "
             "goes on: unpin something, or raise keep_max_bytes"
         )
         screen.prose((text, styles.WARNING))
@@ -234,7 +233,7 @@ def _goes(trace: KeptTrace, now_ns: int) -> str:
 def _print_forgotten(screen: Screen, found: Standing) -> None:
     listed = [f"{count(n)} {why}" for why, n in found.forgotten.items() if n]
     if not listed:
-        screen.prose(("nothing was ever forgotten in this file", styles.QUIET))
+        screen.prose(("nothing was ever forgotten here", styles.QUIET))
         return
     whole = sum(found.forgotten.values())
     spans = plural(found.forgotten_spans, "span")

@@ -140,7 +140,7 @@ def trees(
     database: Database, run: Run, *, limit: int, lines: int, depth: int, as_json: bool
 ) -> None:
     """Print the slowest traces; those that a limit chose are looked at, and stay longer."""
-    from afterglow import wiring
+    from afterglow.ui.opening import looked_at
 
     seen: list[int] = []
     if as_json:
@@ -153,7 +153,7 @@ def trees(
 
         draw_trees(Screen(), database, run, limit=limit, lines=lines, depth=depth, seen=seen)
     if limit:
-        wiring.looked_at(database.path, seen)
+        looked_at(database, seen)
 
 
 def _noted(roots: Iterable[SpanNode], seen: list[int]) -> Iterator[SpanNode]:

@@ -32,6 +32,7 @@ class PostgresRetention(Keeper):
 
     `keep_max_bytes` is for the project: about what its rows take, not the size of the database,
     in which PostgreSQL uses the room of what was forgotten again. `keep_max_runs` is not for it.
+    Without `make`, the trace store must be there.
     """
 
     spans: ProjectSpans
@@ -44,6 +45,7 @@ class PostgresRetention(Keeper):
         *,
         servers: ServersConfig | None = None,
         clock: Clock | None = None,
+        make: bool = True,
     ) -> None:
         clock = clock or SystemClock()
         servers = servers or ServersConfig()
@@ -59,6 +61,7 @@ class PostgresRetention(Keeper):
                 url, partition, connections=2,
                 connect_timeout_s=servers.postgres_connect_timeout_s,
                 patience_s=servers.postgres_patience_s, on_removed=self.forget_spans, clock=clock,
+                read_only=not make,
             )  # fmt: skip
         except BaseException:
             connections.close()

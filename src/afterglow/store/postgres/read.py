@@ -21,7 +21,7 @@ from afterglow.model.run import Process, Run
 from afterglow.model.span import STATUS_CODES, Span
 from afterglow.model.statistics import NameStatistics
 from afterglow.model.tree import SpanNode
-from afterglow.store.books import sum_books
+from afterglow.store.books import ALL_RUNS, chosen_run, sum_books
 from afterglow.store.fold import Folded
 from afterglow.store.postgres import queries as sql
 from afterglow.store.postgres.connections import Connection, Connections
@@ -56,9 +56,9 @@ class _Received(NamedTuple):
 class PostgresDatabase:
     """One project's spans at `url`, for whoever reads; close it, or use `with`.
 
-    Each resource that sent spans is a run of one process. What is asked for is answered as
-    `store.read.Database` does, from one snapshot; a trace is held in memory while it is looked
-    at. Raises NotFoundError for a project or run that is not there,
+    Each resource that sent spans is a run of one process, which may be named as in a file. What
+    is asked for is answered as `store.read.Database` does, from one snapshot; a trace is held in
+    memory while it is looked at. Raises NotFoundError for a project or run that is not there,
     StoreError where the server cannot be used, SettingError for a URL that is none.
     """
 
@@ -70,7 +70,7 @@ class PostgresDatabase:
         connect_timeout_s: float = 5.0,
         clock: Clock | None = None,
     ) -> None:
-        self.project = project
+        self.url, self.project = url, project
         self._connections = Connections(
             url, limit=4, connect_timeout_s=connect_timeout_s, patience_s=0.0,
             clock=clock or SystemClock(),
@@ -198,29 +198,16 @@ class PostgresDatabase:
         ]  # fmt: skip
         if run is None:
             return found
-        wanted = self._run_id(found, run)
-        return [one for one in found if one.process.run_id == wanted]
-
-    def _run_id(self, found: Sequence[_Received], run: str) -> str:
-        """The whole id of a run that somebody named."""
-        known = [one.process.run_id for one in reversed(found)]
-        if run in known:
-            return run
-        if not known:
+        if not found:
             raise NotFoundError(f"project {self.project!r} at {self.place} holds no spans yet")
-        if run == "latest":
-            return known[0]
-        alike = [run_id for run_id in known if run_id.startswith(run)] if run else []
-        if len(alike) == 1:
-            return alike[0]
-        listed = ", ".join((alike or known)[:5])
-        what = f"{len(alike)} runs begin with {run!r}" if alike else f"there is no run {run!r}"
-        raise NotFoundError(f"{what} at {self.place}; there are: {listed}")
+        runs = [(one.process.run_id, one.process.argv, _STATE) for one in reversed(found)]
+        wanted = chosen_run(runs, f"at {self.place}", run)
+        return [one for one in found if wanted in (None, one.process.run_id)]
 
     def _of_run(self, connection: Connection, run: str | None) -> dict[str, Any]:
         """The parameters of a query for a run's processes, or for all."""
         ids = None
-        if run is not None:
+        if run not in (None, ALL_RUNS):
             ids = [one.process_id for one in self._received(connection, run)]
         return {**self._here(), "processes": ids}
 
@@ -261,7 +248,8 @@ class PostgresDatabase:
         with self._snapshot() as connection:
             where = self._of_run(connection, run)
             where["limit"] = None if limit is None else max(0, limit)
-            tops = connection.execute(sql.ROOTS if run is None else sql.TOPS, where).fetchall()
+            query = sql.ROOTS if where["processes"] is None else sql.TOPS
+            tops = connection.execute(query, where).fetchall()
             trees = TraceTrees(connection, self._project_id, self._names(connection))
             for trace, span in tops:
                 node = trees.node(trace, span)
