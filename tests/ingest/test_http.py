@@ -25,6 +25,11 @@ from afterglow.otlp.body import zstd
 from .conftest import PATIENCE_S, Rig, request_of
 
 TOKEN = "shop-token-0123456789"
+JSON_BODY = (
+    b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0102030405060708090a0b0c0d0e0f10",'
+    b'"spanId":"0102030405060708","name":"work","kind":1,"startTimeUnixNano":"1",'
+    b'"endTimeUnixNano":"2"}]}]}]}'
+)
 
 
 def bare_deflate(body: bytes) -> bytes:
@@ -53,13 +58,26 @@ def test_protobuf_in_each_encoding(
     assert rig.total("received_bytes") == len(compress(request_of(3)))
 
 
+def test_json(rig: Rig) -> None:
+    status, headers, body = rig.call(body=JSON_BODY, content_type="application/json; charset=utf-8")
+    assert (status, headers["content-type"], body) == (200, "application/json", b"{}")
+    (span,) = rig.buffer.spans
+    assert (span.project, span.span_id) == ("default", bytes(range(1, 9)))
+
+
 def test_partial_success_in_both_languages(rig: Rig) -> None:
     request = ExportTraceServiceRequest.FromString(request_of(3))
     request.resource_spans[0].scope_spans[0].spans[1].trace_id = b""
     _, _, body = rig.send(request.SerializeToString())
     partial = ExportTraceServiceResponse.FromString(body).partial_success
     assert (partial.rejected_spans, partial.error_message) == (1, "1 invalid_id")
-    assert rig.outcomes() == {"partial": 1}
+    bad = JSON_BODY.replace(b"0102030405060708090a0b0c0d0e0f10", b"00" * 16)
+    status, _, body = rig.call(body=bad, content_type="application/json")
+    assert status == 200
+    assert msgspec.json.decode(body) == {
+        "partialSuccess": {"rejectedSpans": "1", "errorMessage": "1 invalid_id"}
+    }
+    assert rig.outcomes() == {"partial": 2}
 
 
 def test_back_pressure(rig: Rig) -> None:

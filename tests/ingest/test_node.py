@@ -44,7 +44,7 @@ def send(peer: Path, rig: Rig, protocol: str, n_spans: int, *more: str) -> str:
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
-@pytest.mark.parametrize("protocol", ["protobuf", "grpc"])
+@pytest.mark.parametrize("protocol", ["json", "protobuf", "grpc"])
 def test_every_span_arrives_as_it_was(
     peer: Path, rig: Rig, protocol: str, compression: str
 ) -> None:
@@ -62,7 +62,7 @@ def test_every_span_arrives_as_it_was(
 
 # Its gRPC exporter repeats nothing, whoever answers what: refused spans are lost with their sender,
 # which says so (docs/otlp-in.md).
-@pytest.mark.parametrize("protocol", ["protobuf"])
+@pytest.mark.parametrize("protocol", ["json", "protobuf"])
 def test_it_repeats_what_was_refused(peer: Path, rig: Rig, protocol: str) -> None:
     rig.buffer.refuse_next = 2
     send(peer, rig, protocol, 400, "gzip")
@@ -71,7 +71,7 @@ def test_it_repeats_what_was_refused(peer: Path, rig: Rig, protocol: str) -> Non
     assert rig.total("refused_spans") == 400
 
 
-@pytest.mark.parametrize("protocol", ["protobuf", "grpc"])
+@pytest.mark.parametrize("protocol", ["json", "grpc"])
 def test_tokens(peer: Path, make_rig: Callable[..., Rig], protocol: str) -> None:
     rig = make_rig(tokens=(f"{TOKEN}:node",))
     send(peer, rig, protocol, 10, "gzip", TOKEN)

@@ -29,6 +29,7 @@ __all__ = ["GrpcFace"]
 #: Threads beyond `max_calls`, which tell further calls to come again later.
 _SPARE: Final = 8
 _LOOK_S: Final = 0.5
+_ANSWERS_S: Final = 1.0
 
 
 class GrpcFace:
@@ -86,7 +87,10 @@ class GrpcFace:
     def stop(self, grace_s: float) -> None:
         """Refuse what is new (UNAVAILABLE), let what is in hand finish within `grace_s`, close."""
         self.calls.closed = "the collector is stopping"
-        self._server.stop(grace_s).wait()
+        # gRPC's own grace would cancel calls that come meanwhile, and not say when to come again.
+        is_idle = self.calls.wait_until_idle(grace_s)
+        # The last answers are on their way then.
+        self._server.stop(_ANSWERS_S if is_idle else None).wait()
         self._stopping.set()
         if self._watch is not None:
             self._watch.join()

@@ -68,7 +68,7 @@ class ExportCalls:
         self._report = report
         self._working = threading.BoundedSemaphore(config.threads)
         # The lock owns all below.
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._n_calls = 0
         self._waiting_bytes = 0
         #: Calls whose message is not there yet, and since when they have waited.
@@ -83,18 +83,25 @@ class ExportCalls:
 
     def export(self, messages: Iterator[bytes], context: Any) -> bytes:
         """One call."""
+        closed = self.closed or self._intake.closed
         with self._lock:
-            self._n_calls += 1
-            is_one_too_many = self._n_calls > self._config.max_calls
+            if closed is None and self._n_calls >= self._config.max_calls:
+                closed = "too many calls are made at once"
+            self._n_calls += closed is None
+        if closed is not None:
+            self._intake.count("grpc", "refused")
+            self._not_now(context, closed, 1.0)
         try:
-            closed = self.closed or self._intake.closed
-            if closed is not None or is_one_too_many:
-                self._intake.count("grpc", "refused")
-                self._not_now(context, closed or "too many calls are made at once", 1.0)
             return self._export(messages, context)
         finally:
             with self._lock:
                 self._n_calls -= 1
+                self._lock.notify_all()
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until no call is in hand; False where one still is after that time."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._n_calls, timeout_s)
 
     def give_up_late(self) -> None:
         """Cancel the calls whose message has not come within `body_timeout_s`."""
