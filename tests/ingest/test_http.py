@@ -280,17 +280,28 @@ def test_it_stops_gracefully(make_rig: Callable[..., Rig]) -> None:
 
 
 def test_it_stops_within_its_time_whatever_is_in_hand(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig()
+    rig = make_rig(threads=1)
     face = rig.http
     rig.buffer.open.clear()
-    with ThreadPoolExecutor(1) as others:
+    with ThreadPoolExecutor(2) as others, rig.connect() as slow:
         in_hand = others.submit(rig.send, request_of())
         assert rig.buffer.adding.acquire(timeout=PATIENCE_S)
+        waits = others.submit(rig.send, request_of(first=2))
+        slow.sendall(
+            b"POST /v1/traces HTTP/1.1\r\ncontent-type: application/json\r\n"
+            b"content-length: 9\r\n\r\n{"
+        )
+        while len(face._app.in_hand) < 3:
+            pass
         face.stop(0.05)
-        # Its sender repeats it; what the buffer makes of it now is kept once.
-        assert in_hand.result()[0] == 503
+        # Their senders repeat them; what the buffer makes of the first now is kept once.
+        assert (in_hand.result()[0], waits.result()[0]) == (503, 503)
+        assert slow.recv(20).startswith(b"HTTP/1.1 503 ")
         rig.buffer.open.set()
     face.stop(0.05)
+    while len(rig.buffer.spans) < 1:
+        pass
+    assert rig.outcomes().get("refused") == 2
 
 
 def test_an_address_in_use_is_one_line(rig: Rig) -> None:

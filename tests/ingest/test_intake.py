@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -10,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from afterglow.errors import MalformedOtlpError, OtlpLimitError
-from afterglow.ingest.intake import Intake, Taken
+from afterglow.ingest.intake import Intake, Outcome, RefusedBy, Taken
 from afterglow.model.segment import BufferedSpan
 
 from .conftest import Rig, request_of
@@ -106,3 +108,10 @@ def test_who_shows_spans_may_fail(rig: Rig) -> None:
     taken = intake.take(request_of(), json=False, project="shop", face="grpc")
     assert taken.accepted == 1
     assert rig.lines == ["accepted spans cannot be shown yet: ValueError: the disk is away"]
+
+
+def test_all_that_is_counted_is_on_the_page() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "ledger.md").read_text()
+    section = page.partition("## Requests of a collector")[2].partition("\n## ")[0]
+    for name in (*get_args(Outcome), *get_args(RefusedBy)):
+        assert f"| `{name}` |" in section

@@ -161,7 +161,7 @@ class HttpApp:
             timeout_s=self._config.body_timeout_s,
         )
         try:
-            body = await reader.read(receive)
+            body = await self._read(reader, receive)
             if isinstance(body, str):
                 return self._gone(request, body)
             return await self._run(request, body, project)
@@ -170,13 +170,20 @@ class HttpApp:
             self.in_hand.discard(task)
 
     async def _run(self, request: _Request, body: bytes, project: str) -> Answer:
-        """Hand a body to a thread, and see it through: what was begun is counted as it ends."""
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._pool, self._take, request, body, project)
+        """Hand a body to a thread, which sees it through, whatever becomes of us meanwhile."""
+        job = self._pool.submit(self._take, request, body, project)
         try:
-            return await asyncio.shield(work)
+            return await asyncio.shield(asyncio.wrap_future(job))
         except asyncio.CancelledError:
-            work.cancel()
+            if job.cancel():  # else it counts what becomes of it itself
+                self._intake.count("http", "refused")
+            raise
+
+    async def _read(self, reader: BodyReader, receive: Receive) -> bytes | Gone:
+        try:
+            return await reader.read(receive)
+        except asyncio.CancelledError:
+            self._intake.count("http", "refused")
             raise
 
     def _project(self, request: _Request) -> str | Answer:
