@@ -16,25 +16,26 @@ __all__ = ["Retaining"]
 
 
 class Retaining:
-    """A loop round `step()`: a pass over each file, then a rest of `keep_interval_s`.
+    """A loop round `step()`: a pass over each place, then a rest of `keep_interval_s`.
 
-    `files` says which there are now: a project's comes with its first span.
+    `places` says which there are now, and the project of each: a file, or the URL of a server. A
+    project's comes with its first span.
     """
 
     def __init__(
         self,
-        files: Callable[[], Iterable[Path]],
+        places: Callable[[], Iterable[tuple[str, Path | str]]],
         config: RetentionConfig,
         *,
         clock: Clock | None = None,
         report: Callable[[str], None],
     ) -> None:
-        self._files = files
+        self._places = places
         self._config = config
         self._clock = clock or SystemClock()
         self._report = report
         self._complaints = Complaints(report, self._clock)
-        self._followers: dict[Path, Follower] = {}
+        self._followers: dict[tuple[str, Path | str], Follower] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="afterglow retention", daemon=True)
         self.passes = 0
@@ -55,20 +56,28 @@ class Retaining:
             self._thread.join(timeout_s)
 
     def step(self) -> None:
-        """One pass over each file that is there."""
-        for path in self._files():
+        """One pass over each place that is there."""
+        try:
+            places = list(self._places())
+        except Exception as error:  # noqa: BLE001  a server that is away comes back
+            self._complaints.say_error("places", "retention has to wait", error)
+            return
+        for project, place in places:
             if self._stop.is_set():
                 return
-            follower = self._followers.get(path)
+            follower = self._followers.get((project, place))
             if follower is None:
                 follower = Follower(
-                    path, self._config, clock=self._clock, done=self._done, complain=self._report
-                )
-                self._followers[path] = follower
+                    place, self._config, project=project, clock=self._clock, done=self._done,
+                    complain=self._report,
+                )  # fmt: skip
+                self._followers[project, place] = follower
             try:
                 follower.step()
             except Exception as error:  # noqa: BLE001  the others' turn comes all the same
-                self._complaints.say_error(str(path), f"retention of {path} failed", error)
+                # A URL is not said: it may hold a password.
+                where = place if isinstance(place, Path) else f"project {project}"
+                self._complaints.say_error(project, f"retention of {where} failed", error)
         self.passes += 1
 
     def _done(self, result: Pass) -> None:

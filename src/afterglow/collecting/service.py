@@ -31,7 +31,7 @@ from afterglow.collecting.reach import postgres_answers
 from afterglow.collecting.retaining import Retaining
 from afterglow.collecting.settings import ServeSettings
 from afterglow.collecting.signals import Bell, stop_signals
-from afterglow.collecting.sinks import Sinks, in_postgres, projects_of, stores_in_file
+from afterglow.collecting.sinks import Sinks, in_postgres, places_of, projects_of, stores_in_file
 from afterglow.collecting.steps import Steps
 from afterglow.counts import Counts
 from afterglow.errors import AfterglowError
@@ -117,15 +117,16 @@ class Service:
             )  # fmt: skip
         if self._bell.has_rung:
             return  # stopping was asked for meanwhile: nothing is taken in any more
-        if settings.serve.retention and stores_in_file(settings):
+        if settings.serve.retention and places_of(settings) is not None:
             self._start_retention()
         self.faces = Faces(settings, self._between, self.counts, log, self._routes())
         self.faces.start(steps, self.health)
 
     def _start_retention(self) -> None:
-        database = self.settings.database
+        places = places_of(self.settings)
+        assert places is not None
         retaining = Retaining(
-            lambda: [path for _, path in projects_of(database)],
+            places,
             self.settings.retention,
             report=self.log.report,
         )
@@ -157,6 +158,13 @@ class Service:
                     f"retention: the file stays within {settings.retention.keep_max_bytes >> 20:,} "
                     "MiB, and what fades is forgotten (--no-retention keeps all)"
                 )
+        elif (url := in_postgres(settings)) is not None:
+            from afterglow.store.postgres.failures import place_of
+
+            place = place_of(url)
+            yield f"spans are kept in PostgreSQL: afterglow report postgresql://{place}"
+            if settings.serve.retention:
+                yield "retention: what fades there is forgotten (--no-retention keeps all)"
 
     def metrics(self) -> str:
         """The text of a scrape; it asks the buffer for its books."""

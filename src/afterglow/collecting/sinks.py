@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from afterglow.sink.counted import CountedSink
 from afterglow.sink.project_files import DEFAULT_PROJECT, ProjectFiles
 from afterglow.write.complaints import to_stderr
 
-__all__ = ["Sinks", "in_postgres", "projects_of", "stores_in_file"]
+__all__ = ["Sinks", "in_postgres", "places_of", "projects_of", "stores_in_file"]
 
 
 #: What [serve] store says for no store at all.
@@ -48,6 +48,21 @@ def in_postgres(settings: ServeSettings) -> str | None:
             "spans in a file (--db)"
         )
     return store
+
+
+def places_of(
+    settings: ServeSettings,
+) -> Callable[[], Iterable[tuple[str, Path | str]]] | None:
+    """What says which projects the store has now, and where; None where there is no store."""
+    if stores_in_file(settings):
+        return lambda: projects_of(settings.database)
+    url = in_postgres(settings)
+    if url is None:
+        return None
+    from afterglow.store.postgres.read import projects_at
+
+    timeout_s = settings.servers.postgres_connect_timeout_s
+    return lambda: [(project, url) for project in projects_at(url, connect_timeout_s=timeout_s)]
 
 
 @dataclass(frozen=True)

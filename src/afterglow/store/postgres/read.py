@@ -14,7 +14,7 @@ import psycopg
 from afterglow.analyse.histogram import decode_histogram
 from afterglow.analyse.statistics import Statistics
 from afterglow.clock import Clock, SystemClock
-from afterglow.errors import NotFoundError, StoreError
+from afterglow.errors import NotAStoreError, NotFoundError, StoreError
 from afterglow.ledger import Ledger, new_ledger
 from afterglow.model.audit import Audit
 from afterglow.model.run import Process, Run
@@ -31,10 +31,28 @@ from afterglow.store.postgres.spans import COLUMNS, TraceTrees, span_of
 from afterglow.store.postgres.text import kept, read
 from afterglow.store.spans import matches, trace_number
 
-__all__ = ["PostgresDatabase"]
+__all__ = ["PostgresDatabase", "projects_at"]
 
 _PORTION: Final = 2_000
 _STATE: Final = "received"
+
+
+def projects_at(url: str, *, connect_timeout_s: float = 5.0) -> list[str]:
+    """The projects that have spans in a database; none where nobody wrote any yet.
+
+    Raises SettingError, and StoreError where the server cannot be used.
+    """
+    connections = Connections(
+        url, limit=1, connect_timeout_s=connect_timeout_s, patience_s=0.0, clock=SystemClock()
+    )
+    try:
+        with explained(connections.place), connections.lent() as connection:
+            migrate_spans(connection, connections.place, read_only=True)
+            return sorted(read(name) for name, _ in connection.execute(sql.PROJECTS))
+    except NotAStoreError:
+        return []
+    finally:
+        connections.close()
 
 
 class _Received(NamedTuple):
