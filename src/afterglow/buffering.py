@@ -190,6 +190,8 @@ class Desk:
 
         self._nodes = nodes
         self._config = config
+        #: The URL, as it may be shown.
+        self.address = nodes.address.url
         self.inspector: Inspector = Inspector(nodes, config)
         self.rollout: Rollout = Rollout(nodes, config, self.inspector.held)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -81,6 +82,11 @@ def test_two_collectors_share_a_trace(redis_cluster: RedisCluster, tmp_path: Pat
         until(lambda: first.metric(total) == second.metric(total) == 120, "books")
         dropped = 'afterglow_buffer_dropped_spans_total{project="default",reason="duplicate"}'
         assert second.metric(dropped) == 20
+        status, out, err = afterglow("audit", "--buffer", url, "--json")
+        assert status == 0, out + err
+        books = json.loads(out)
+        assert (books["received"], books["delivered"], books["in_flight"]) == (120, 100, 0)
+        assert books["dropped"] == {"default": {"duplicate": 20}}
         assert (first.stop(), second.stop()) == (0, 0)
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from afterglow.errors import StoreError
 
-__all__ = ["Folder"]
+__all__ = ["Folder", "folder_of"]
+
+
+def folder_of(database: Path) -> Path:
+    """The folder of a service that keeps spans in this file."""
+    return database.with_name(f"{database.name}.collect")
 
 
 class Folder:
@@ -44,6 +49,11 @@ class Folder:
         with suppress(OSError):
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def note_elsewhere(self) -> None:
+        """What is delivered now is not all in the file: the audit must not look for it there."""
+        with suppress(OSError):
+            (self.path / "elsewhere").touch()
 
     def close(self) -> None:
         """Let another service have it; may be called twice."""

@@ -105,6 +105,8 @@ class Service:
             postgres_answers(settings)
         folder = Folder(settings.folder)
         steps.add("folder", lambda _left_s: folder.close())
+        if not stores_in_file(settings):
+            folder.note_elsewhere()
         sinks = Sinks(settings, LogReport(settings.serve, "flusher", log.secrets))
         if settings.is_embedded:
             self._between = start_embedded(

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from afterglow.collecting.folder import folder_of
 from afterglow.config import (
     TABLES,
     BufferConfig,
@@ -72,7 +73,7 @@ class ServeSettings:
     def folder(self) -> Path:
         """What must survive a restart beside the store."""
         named = self.serve.folder
-        return Path(named) if named else self.database.with_name(f"{self.database.name}.collect")
+        return Path(named) if named else folder_of(self.database)
 
     def secrets(self) -> list[str]:
         """Texts that no line of the log may have."""

@@ -21,6 +21,7 @@ __all__ = [
     "named_run",
     "read_audits",
     "read_books",
+    "read_deliveries",
     "read_processes",
     "read_runs",
     "sum_books",
@@ -195,6 +196,12 @@ def _audits(connection: sqlite3.Connection, run_id: str | None) -> list[Audit]:
             )
         )
     return audits
+
+
+def read_deliveries(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many spans sinks brought, each time that they came, and how many of new parts."""
+    row = connection.execute("SELECT brought, kept FROM deliveries").fetchone()
+    return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 
 def sum_books(books: Sequence[Ledger]) -> Ledger:

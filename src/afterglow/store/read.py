@@ -25,6 +25,7 @@ from afterglow.store.books import (
     named_run,
     read_audits,
     read_books,
+    read_deliveries,
     read_processes,
     read_runs,
     sum_books,
@@ -138,6 +139,11 @@ class Database:
         """The books of each process beside the finished spans that are in the file."""
         with explained(self.path):
             return read_audits(self._connection, self._run_id(run))
+
+    def deliveries(self) -> tuple[int, int]:
+        """Spans that sinks brought in parts of segments, each time, and those of new parts."""
+        with explained(self.path):
+            return read_deliveries(self._connection)
 
     def counts(self, run: str | None = None) -> dict[str, int]:
         """Calls that were counted instead of recorded, by name, the most called first."""

@@ -48,7 +48,7 @@ def _migrations() -> list[tuple[int, str]]:
     )
 
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def journals_of(path: Path) -> Path:

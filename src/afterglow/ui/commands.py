@@ -237,6 +237,7 @@ def runs(database: str | None, limit: int, project: str | None, as_json: bool) -
 @_database
 @_run_option("Only this run: an id, the beginning of one, or latest.")
 @options.project
+@click.option("--buffer", "url", metavar="URL", help="The collectors around this Redis instead.")
 @_json
 @click.pass_context
 def audit(
@@ -244,16 +245,26 @@ def audit(
     database: str | None,
     run_name: str | None,
     project: str | None,
+    url: str | None,
     as_json: bool,
 ) -> None:
     """Where every span went: recorded = written + dropped + in flight.
 
+    Where a service has run on the file, its books, too: received = delivered + dropped + in flight.
     Exit status 1 when books do not balance, or when rows are missing.
     """
-    from afterglow.ui import reading
+    from afterglow.ui import reading, service_books
 
-    with _opened(database, project) as opened:
-        fine = reading.audit(opened, run_name, as_json=as_json)
+    if url is not None:
+        ctx.exit(0 if service_books.cluster(url, as_json=as_json) else failure.PROBLEMS)
+    place = options.place_of(database, project)
+    service = service_books.beside(options.place_of(database, "default"))
+    if service is not None and isinstance(place, Path) and not place.exists():
+        # Each project has a file of its own: `default` may have none.
+        fine = service_books.show(service, as_json=as_json)
+    else:
+        with _opened(database, project) as opened:
+            fine = reading.audit(opened, run_name, service, as_json=as_json)
     ctx.exit(0 if fine else failure.PROBLEMS)
 
 

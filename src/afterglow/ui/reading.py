@@ -14,6 +14,7 @@ from afterglow.ledger import Ledger
 from afterglow.model.run import Run
 
 if TYPE_CHECKING:
+    from afterglow.collecting.books import ServiceAudit
     from afterglow.model.statistics import NameStatistics
     from afterglow.model.tree import SpanNode
     from afterglow.store.read import Database
@@ -205,21 +206,30 @@ def runs(database: Database, *, limit: int, as_json: bool) -> None:
         print_runs(Screen(), shown, left_out=len(found) - len(shown))
 
 
-def audit(database: Database, run_name: str | None, *, as_json: bool) -> bool:
+def audit(
+    database: Database, run_name: str | None, service: ServiceAudit | None, *, as_json: bool
+) -> bool:
     """Print the books; whether they balance and every row is there."""
-    from afterglow.ui import books
+    from afterglow.ui import books, service_books
 
     run_id = None if run_name is None else one_run(database, run_name).run_id
     audits = database.audit(run_id)
     if as_json:
         from afterglow.ui.documents import write_document
 
-        write_document(sys.stdout, books.audit_document(audits))
+        document = books.audit_document(audits)
+        if service is not None:
+            document["service"] = service_books.service_document(service)
+        write_document(sys.stdout, document)
     else:
         from afterglow.ui.screen import Screen
 
-        books.print_books(Screen(), audits)
-    return not books.problems(audits)
+        screen = Screen()
+        books.print_books(screen, audits)
+        if service is not None:
+            screen.line()
+            service_books.print_service(screen, service)
+    return not books.problems(audits) and (service is None or not service.problems)
 
 
 def query(database: Database, text: str, form: Literal["table", "json", "csv"]) -> None:

@@ -20,6 +20,10 @@ __all__ = ["print_settings", "settings_now", "without_password"]
 _PASSWORD: Final = re.compile(r"(?<=://).*(?=@)|(?<=[?&]password=)[^&]*")
 
 
+#: A list of names may be of any length; `--json` has all of it.
+_WIDEST_VALUE: Final = 26
+
+
 def settings_now(environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """One dict a setting: room, name, value, unit, default, source, environment, why.
 
@@ -73,8 +77,11 @@ def print_settings(screen: Screen, settings: list[dict[str, Any]]) -> None:
             Text(source, styles.WARM if changed else styles.QUIET),
         ]
         rows.append([*row, Text(setting["why"], styles.QUIET)] if with_why else row)
-    if screen.width is not None and not with_why:
-        _fit_names(rows, screen)
+    if screen.width is not None:
+        for row in rows:
+            row[1] = _shortened(row[1], _WIDEST_VALUE, screen)
+        if not with_why:
+            _fit_names(rows, screen)
     columns = [
         Column("setting", right=False),
         Column("value", right=False),
@@ -88,7 +95,13 @@ def _fit_names(rows: list[list[Text]], screen: Screen) -> None:
     values, variables = (max(row[i].cell_len for row in rows) for i in (1, 2))
     room = max((screen.width or 0) - values - variables - 4, 12)
     for row in rows:
-        row[0] = Text(shorten(row[0].plain, room, mark=screen.glyphs.cut), row[0].style)
+        row[0] = _shortened(row[0], room, screen)
+
+
+def _shortened(cell: Text, width: int, screen: Screen) -> Text:
+    if cell.cell_len <= width:
+        return cell
+    return Text(shorten(cell.plain, width, mark=screen.glyphs.cut), cell.style)
 
 
 def _value_cell(setting: Mapping[str, Any], changed: bool) -> Text:
