@@ -9,6 +9,7 @@ from pathlib import Path
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.counts import Counts
+from afterglow.errors import SinkUnavailableError
 from afterglow.model.segment import SegmentPart
 from afterglow.sink.project_files import ProjectFiles, received_rows
 from afterglow.store.received import ReceivedFile, SegmentRow, SpanKey, received_process
@@ -45,9 +46,13 @@ class StoreSink:
         projects: defaultdict[str, list[SegmentPart]] = defaultdict(list)
         for part in parts:
             projects[part.project].append(part)
-        for project, own in projects.items():
-            with self._files.of(project) as file:
-                self._write(file, project, own)
+        try:
+            for project, own in projects.items():
+                with self._files.of(project) as file:
+                    self._write(file, project, own)
+        except SinkUnavailableError:
+            self._counts.add("sink_retries", sink="store")
+            raise
 
     def close(self) -> None:
         if self._owns_files:
