@@ -116,7 +116,7 @@ CollectCounter = Literal[
     "changed_spans",  # kind: see OtlpChange
     "sink_spans",  # sink: written, or sent and answered
     "sink_queued_spans",  # sink: put into its queue on the disk, because it was away
-    "sink_dropped_spans",  # sink, reason: sink_refused, queue_full
+    "sink_dropped_spans",  # sink, reason: sink_refused, queue_full, damaged
     "sink_retries",  # sink: times that it was away
 ]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import platform
 import socket
 import sys
 import threading
@@ -25,7 +24,9 @@ from afterglow.config import (
     RecordConfig,
     RetentionConfig,
     RunConfig,
+    SendConfig,
     WriteConfig,
+    is_url,
     load,
     room_fields,
 )
@@ -39,11 +40,11 @@ from afterglow.record.context import remote_parent
 from afterglow.record.core import Core
 from afterglow.record.follow import follow_threads
 from afterglow.record.identity import identity
+from afterglow.record.resource import process_resource
 from afterglow.record.sampler import Budget, Sampler
 from afterglow.store.journal import JournalSink
 from afterglow.store.read import Database
 from afterglow.store.schema import journals_of, verify
-from afterglow.version import VERSION
 from afterglow.write.writer import Writer
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ _hooked = False
 
 
 class Tracer(record_tracer.Tracer):
-    """Records spans into a file, or into any `SpanSink`.
+    """Records spans into a file, into any `SpanSink`, or sends them to an OTLP URL (docs/send.md).
 
     `path_or_sink` names the database that readers open; this process writes only to a journal
     of its own in the folder `<path>.d` beside it. `run_id` names this run (32 hexadecimal
@@ -78,7 +79,7 @@ class Tracer(record_tracer.Tracer):
 
     def __init__(
         self,
-        path_or_sink: str | os.PathLike[str] | SpanSink = "afterglow.db",
+        path_or_sink: str | os.PathLike[str] | SpanSink | None = None,
         *,
         run_id: str | None = None,
         clock: Clock | None = None,
@@ -88,6 +89,8 @@ class Tracer(record_tracer.Tracer):
     ) -> None:
         record, write, journal = checked_settings(settings)
         clock = clock or SystemClock()
+        if path_or_sink is None:
+            path_or_sink = load(SendConfig, {}).url or "afterglow.db"
         self.run_id = _valid_run_id(
             run_id or os.environ.get("AFTERGLOW_RUN_ID") or os.urandom(16).hex()
         )
@@ -95,13 +98,19 @@ class Tracer(record_tracer.Tracer):
         self.exit_status: int | None = None
         self._clock = clock
         #: The resource attributes of this process, asked for by each batch.
-        self.resource: Callable[[], Mapping[str, str]] = resource or (lambda: _resource(record))
+        self.resource: Callable[[], Mapping[str, str]] = resource or (
+            lambda: process_resource(record.service_name)
+        )
         self._start_ns = clock.wall_ns()
         #: The database this tracer's spans can be read from; None with a sink of your own.
         self.path: Path | None = None
-        if isinstance(path_or_sink, str | os.PathLike):
+        if isinstance(path_or_sink, str) and is_url(path_or_sink):
+            from afterglow.sink.otlp_spans import spans_to
+
+            sink: SpanSink = spans_to(path_or_sink, settings, clock, report)
+        elif isinstance(path_or_sink, str | os.PathLike):
             self.path = Path(path_or_sink).absolute()
-            sink: SpanSink = JournalSink(self.path, journal, run_id=self.run_id, pid=os.getpid())
+            sink = JournalSink(self.path, journal, run_id=self.run_id, pid=os.getpid())
         else:
             sink = path_or_sink
         self.sink = sink
@@ -163,6 +172,7 @@ def checked_settings(
 ) -> tuple[RecordConfig, WriteConfig, JournalConfig]:
     """The settings of a tracer, by room; SettingError for what cannot be used."""
     known = room_fields(RecordConfig, WriteConfig, JournalConfig)
+    known |= {f"send_{name}" for name in room_fields(SendConfig)}
     unknown = sorted(settings.keys() - known)
     if unknown:
         raise SettingError(f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}")
@@ -245,21 +255,6 @@ def _valid_run_id(run_id: str) -> str:
     if not 0 < len(run_id) <= 128 or not run_id.isprintable():
         raise SettingError(f"run_id={run_id!r} is not 1 to 128 printable characters")
     return run_id
-
-
-def _resource(config: RecordConfig) -> dict[str, str]:
-    """OpenTelemetry's resource attributes of this process."""
-    argv0 = (getattr(sys, "argv", None) or [""])[0]
-    name = config.service_name or Path(argv0).stem or "python"
-    return {
-        "service.name": name,
-        "telemetry.sdk.name": "afterglow",
-        "telemetry.sdk.language": "python",
-        "telemetry.sdk.version": VERSION,
-        "process.runtime.name": sys.implementation.name,
-        "process.runtime.version": platform.python_version(),
-        "os.type": sys.platform,
-    }
 
 
 # --- the process: fork and exit -----------------------------------------------------------
@@ -359,13 +354,19 @@ def run_program(
     run = load(RunConfig, given)
     for room in (RecordConfig, WriteConfig, JournalConfig):
         load(room, given)
+    send = run.database if is_url(run.database) else ""
+    if send := send or ("" if given.get("database") else load(SendConfig, {}).url):
+        from afterglow.sink.otlp_spans import spans_to
+
+        spans_to(send, given, SystemClock()).close()  # what is wrong with it is said now
     database = Path(run.database).absolute()
-    check_writable(database)
+    if not send:
+        check_writable(database)
     if otel and find_spec("opentelemetry") is None:
         raise MissingExtraError("afterglow run --otel", "otel")
     run_id = _valid_run_id(run_id or os.environ.get("AFTERGLOW_RUN_ID") or os.urandom(16).hex())
     carried = Carried(
-        database=str(database),
+        database=send or str(database),
         run_id=run_id,
         roots=roots_of(target, is_module),
         include=run.include,
@@ -376,7 +377,7 @@ def run_program(
         collapse_below_us=run.collapse_below_us,
         prefix=sys.prefix,
         home=str(Path(__file__).resolve().parent.parent),
-        closing=tuple(closing(database, run_id)) if closing is not None else (),
+        closing=tuple(closing(database, run_id)) if closing is not None and not send else (),
         otel=otel,
     )
     become(carried, target, is_module, arguments)

@@ -20,7 +20,7 @@ from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
 from afterglow.config.otlp import OtlpConfig
 from afterglow.config.record import JournalConfig, Overflow, RecordConfig, RunConfig, WriteConfig
 from afterglow.config.retention import RetentionConfig
-from afterglow.config.send import SendConfig
+from afterglow.config.send import SendConfig, destination, is_url
 from afterglow.config.servers import ServersConfig
 from afterglow.config.setting import (
     Setting,
@@ -56,7 +56,9 @@ __all__ = [
     "WriteConfig",
     "checked",
     "described",
+    "destination",
     "from_environment",
+    "is_url",
     "load",
     "read_settings_file",
     "room_fields",

@@ -6,13 +6,17 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from afterglow.config.setting import Setting
+from afterglow.config.record import RunConfig
+from afterglow.config.setting import Setting, load
 
-__all__ = ["Compression", "OnFull", "Protocol", "SendConfig"]
+__all__ = ["SCHEMES", "Compression", "OnFull", "Protocol", "SendConfig", "destination", "is_url"]
 
 Protocol = Literal["http/protobuf", "http/json", "grpc"]
 Compression = Literal["gzip", "zstd", "none"]
 OnFull = Literal["refuse", "drop_oldest"]
+
+#: What a URL of ours begins with: anything else is a file.
+SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
 
 _KIB = 1 << 10
 _MIB = 1 << 20
@@ -146,3 +150,13 @@ class SendConfig(msgspec.Struct, frozen=True, kw_only=True):
             3_600.0,
         ),
     ] = 30.0
+
+
+def is_url(destination: object) -> bool:
+    """Whether spans for this are sent, rather than written to a file of that name."""
+    return isinstance(destination, str) and destination.startswith(SCHEMES)
+
+
+def destination(given: str | None = None) -> str:
+    """Where a program's spans go: what it says, else the URL or the database of the settings."""
+    return given or load(SendConfig, {}).url or load(RunConfig, {}).database

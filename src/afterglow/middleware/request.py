@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from afterglow.config import RunConfig, load
+from afterglow.config import destination
 from afterglow.record.exceptions import type_name
 from afterglow.record.span import Span
 from afterglow.record.tracer import Tracer
@@ -23,10 +23,10 @@ _METHODS: Final = frozenset(
 
 
 def default_tracer() -> Tracer:
-    """A tracer into the database that the settings name (AFTERGLOW_DATABASE)."""
+    """A tracer to where the settings say (AFTERGLOW_SEND_URL, else AFTERGLOW_DATABASE)."""
     from afterglow.wiring import Tracer as WiredTracer
 
-    return WiredTracer(load(RunConfig, {}).database)
+    return WiredTracer(destination())
 
 
 class Request:

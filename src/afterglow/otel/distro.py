@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from afterglow import wiring
-from afterglow.config import RunConfig, load
+from afterglow.config import destination, is_url
 from afterglow.errors import AfterglowError
 from afterglow.instrument.ending import handle_sigterm
 from afterglow.otel.api import trace_api
@@ -46,7 +46,9 @@ def provider_from_environment(
     load_propagators()
     try:
         if recorder is None and not is_disabled():
-            wiring.check_writable(Path(load(RunConfig, {}).database).absolute())
+            where = destination()
+            if not is_url(where):
+                wiring.check_writable(Path(where).absolute())
         provider = TracerProvider(database=recorder)
     except (AfterglowError, OSError) as error:
         logger.warning("%s. This program runs without spans", str(error).rstrip("."))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from afterglow import wiring
-from afterglow.config import RunConfig, load
+from afterglow.config import destination
 from afterglow.ledger import Ledger
 from afterglow.otel.api import trace_api
 from afterglow.otel.environment import is_disabled, limits_from_environment
@@ -86,7 +86,7 @@ class TracerProvider(trace_api.TracerProvider):
         if isinstance(database, wiring.Tracer):
             self._share(database)
         else:
-            self._database = load(RunConfig, {}).database if database is None else database
+            self._database = destination() if database is None else database
         self._lock = threading.Lock()
         self._tracers: dict[Any, Tracer] = {}
         self._atexit = atexit.register(self.shutdown) if shutdown_on_exit else None

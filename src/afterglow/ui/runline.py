@@ -15,6 +15,7 @@ __all__ = ["FLAGS", "VALUES", "HelpWanted", "RunLine", "RunLineError", "parse"]
 #: Options that take a value: the field they fill, how help names the value, and what it says.
 VALUES: Final[dict[str, tuple[str, str, str]]] = {
     "--db": ("database", "FILE", "Where to record (default: the setting `database`)."),
+    "--send": ("database", "URL", "Send spans there by OTLP: http://HOST:4318, grpc://HOST:4317."),
     "--include": ("include", "GLOB", "Trace these modules or paths, too; may be repeated."),
     "--exclude": ("exclude", "GLOB", "Never trace these modules or paths; may be repeated."),
     "--service": ("service_name", "NAME", "service.name of the run."),

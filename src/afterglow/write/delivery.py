@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from afterglow.errors import SinkError, SinkUnavailableError, UnencodableError
 from afterglow.handover import Handover
@@ -16,6 +16,10 @@ from afterglow.ports import SpanBatch, SpanSink
 from afterglow.write.complaints import Complaints
 
 __all__ = ["Care", "Delivery"]
+
+#: What a sink's counters say of spans that are lost after `write` has returned for them: to a limit
+#: of its files, or because the other side took the rest of them.
+_LOST: Final = ("journal_limit", "sink_refused")
 
 
 class Care(IntEnum):
@@ -71,7 +75,7 @@ class Delivery:
         self._claim = threading.Lock()
         self._given_up = False
         #: Spans of this process that its sink has said it lost after they were written.
-        self._lost = 0
+        self._lost: dict[str, int] = {}
         #: How many files the sink has begun.
         self._journals: int | None = None
         #: Grows whenever something was settled: whoever waits sees that writing goes on.
@@ -177,7 +181,8 @@ class Delivery:
         if counters.get("journals") != self._journals:
             self._journals = counters.get("journals")
             self._elsewhere()
-        new = counters.get("journal_limit", 0) - self._lost
-        if new > 0:
-            self._lost += new
-            self._handover.settle(lost={"journal_limit": new})
+        for reason in _LOST:
+            new = counters.get(reason, 0) - self._lost.get(reason, 0)
+            if new > 0:
+                self._lost[reason] = counters[reason]
+                self._handover.settle(lost={reason: new})
