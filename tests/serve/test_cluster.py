@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -110,3 +111,53 @@ def test_redis_in_the_way_is_one_line(redis_single: SingleRedis, tmp_path: Path)
     assert status == 1
     assert "PROBLEM  buffer: " in out
     assert not list(empty.iterdir())
+
+
+def test_collectors_keep_spans_in_postgresql(
+    redis_single: SingleRedis, postgres: str, tmp_path: Path
+) -> None:
+    database = tmp_path / "afterglow.db"
+    with Serving(
+        database, "--buffer", redis_single.url, "--store", postgres, "--flushers", "2", env=FAST
+    ) as serving:
+        run_program(serving.http, traces=10)
+        stored = 'afterglow_sink_spans_total{sink="postgres"}'
+        until(lambda: serving.metric(stored) == 30, "not stored")
+        status, out, err = afterglow("report", postgres)
+        assert status == 0, err
+        assert {"shop", "checkout", "cart", "pay"} <= set(out.split())
+        assert serving.stop() == 0
+    status, out, err = afterglow("audit", postgres)
+    assert status == 0, out + err
+    assert not database.exists()
+
+
+def test_stopping_under_load_loses_nothing(redis_single: SingleRedis, tmp_path: Path) -> None:
+    """What a sender was told is accepted is in Redis when the service is gone, or stored."""
+    database = tmp_path / "afterglow.db"
+    accepted: list[int] = []
+    with Serving(database, "--buffer", redis_single.url, env=FAST) as serving:
+        serving.said("spans are kept in")
+        stopped = threading.Event()
+
+        def send() -> None:
+            for trace in range(1, 100_000):
+                spans = [buffered(trace * 10 + i, trace * 10, trace=trace) for i in range(1, 5)]
+                try:
+                    status = serving.post(body(*(span.payload for span in spans)))
+                except OSError:
+                    return  # it listens no more
+                if status == 200:
+                    accepted.append(len(spans))
+                elif stopped.is_set():
+                    return
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        until(lambda: len(accepted) > 20, "nothing accepted")
+        stopped.set()
+        assert serving.stop() == 0
+        sending.join(60)
+    with Serving(database, "--buffer", redis_single.url, env=FAST):
+        until(lambda: assembled_in(database) == sum(accepted), "not all is there")
+    assert spans_in(database) == sum(accepted)
