@@ -83,14 +83,16 @@ def _count(path: Path, query: str) -> int:
 
 @contextmanager
 def afterglow(folder: Path, *options: str, name: str = "afterglow") -> Iterator[Service]:
-    """`afterglow serve` with a file in this folder, and further options."""
+    """`afterglow serve` with a file in this folder, and further options; segments are due after
+    2 s, with a Redis too."""
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     command = [
         sys.executable, "-m", "afterglow", "serve", "--db", str(folder / "afterglow.db"),
         "--http", f"127.0.0.1:{port}", "--grpc", "off", *options,
     ]  # fmt: skip
-    with _running(command, folder / f"{name}.log") as process:
+    env = {**os.environ, "AFTERGLOW_BUFFER_ROOT_TIMEOUT_S": "2", "AFTERGLOW_BUFFER_TIMEOUT_S": "10"}
+    with _running(command, folder / f"{name}.log", env) as process:
         _until_ready(process, f"http://127.0.0.1:{port}/readyz", folder / f"{name}.log")
         yield Service(f"http://127.0.0.1:{port}", process, folder / "afterglow.db")
 
@@ -125,9 +127,13 @@ service:
 
 
 @contextmanager
-def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: list[str], log: Path, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env
+        )
         try:
             yield process
         finally:
