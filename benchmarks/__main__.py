@@ -4,6 +4,7 @@
 --only NAME     one case (caller, cpu, gap, calls, journal, retention, kill, otel); may be repeated
 --only keep     the trace store, which has sizes and options of its own: python -m benchmarks.keep
 --only buffer   the span buffer on a Redis Cluster; options of its own: python -m benchmarks.buffer
+--only collect  afterglow serve beside the OpenTelemetry Collector: python -m benchmarks.collect
 --save          write benchmarks/results/<date>-<commit>-py<version>.{md,json}
 """
 
@@ -21,7 +22,7 @@ from benchmarks.table import Row, as_json, checks, table
 
 CASES = ("caller", "cpu", "gap", "calls", "journal", "retention", "kill", "otel")
 #: Not for `--only` alone: what compares other things has a table of its own.
-APART = ("keep", "buffer")
+APART = ("keep", "buffer", "collect")
 COLUMNS = ["control", "floor", "noop", "native", "afterglow", "otel", "otel-file", "ferret"]
 
 
