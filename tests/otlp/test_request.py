@@ -143,6 +143,20 @@ def test_lists_that_are_too_long_are_cut_and_counted() -> None:
     assert found.changed == {"attributes_dropped": 3 + 2 + 4}
 
 
+def test_events_and_links_are_cut_in_a_span_that_has_few_attributes() -> None:
+    request = one()
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    for made in (span.events.add(name="e"), span.links.add(trace_id=b"l" * 16)):
+        for n in range(3):
+            made.attributes.add(key=f"k{n}")
+    span.events.add(name="beyond")
+    found = read(request.SerializeToString(), OtlpConfig(max_attributes=1, max_events=1))
+    cut = only_span(found)
+    assert [(len(e.attributes), e.dropped_attributes_count) for e in cut.events] == [(1, 2)]
+    assert [(len(k.attributes), k.dropped_attributes_count) for k in cut.links] == [(1, 2)]
+    assert found.changed == {"attributes_dropped": 2 + 2 + 1}
+
+
 def test_values_that_are_too_long_are_cut_wherever_they_are() -> None:
     request = one()
     span = request.resource_spans[0].scope_spans[0].spans[0]

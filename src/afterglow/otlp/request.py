@@ -117,12 +117,7 @@ class _Cutter:
 
     def _encoded(self, span: Any) -> bytes:
         config = self._config
-        if (
-            len(span.attributes) > config.max_attributes
-            or span.events
-            or span.links
-            or config.max_attributes == 0
-        ):
+        if len(span.attributes) > config.max_attributes or span.events or span.links:
             self._count("attributes_dropped", cut_lists(span, config))
         if self._scrubs:
             self._count("scrubbed", self._scrubber.scrub(span.attributes))
