@@ -15,6 +15,9 @@
     │   └── UnencodableError             a value in it: the writer cleans the batch and tries again
     ├── SpanBufferError                  the span buffer cannot be reached, or used as asked
     │   └── RolloutError                 a step of the rollout was refused
+    ├── SpoolError                       the folder of a spool, or its disk, does not do its part
+    │   ├── SpoolFullError               its disk is full, or it holds as much as it may
+    │   └── SpoolBusyError               another process has it
     ├── OtlpError                        what a sender sent as OTLP cannot be taken
     │   ├── MalformedOtlpError           it is no OTLP, or not whole: never send it again
     │   └── OtlpLimitError               it is larger or deeper than we take
@@ -44,6 +47,9 @@ __all__ = [
     "SinkError",
     "SinkUnavailableError",
     "SpanBufferError",
+    "SpoolBusyError",
+    "SpoolError",
+    "SpoolFullError",
     "StaleSnapshotError",
     "StoreBusyError",
     "StoreError",
@@ -116,6 +122,18 @@ class SpanBufferError(AfterglowError):
 
 class RolloutError(SpanBufferError):
     """A step of the rollout would lose spans, or somebody else took one; nothing was changed."""
+
+
+class SpoolError(AfterglowError):
+    """A spool's folder or disk does not do its part; the message names it. Nothing is half there."""
+
+
+class SpoolFullError(SpoolError):
+    """The disk of a spool is full, or it holds as much as it may: the same may be given later."""
+
+
+class SpoolBusyError(SpoolError):
+    """Another process has the spool; the message names it."""
 
 
 class OtlpError(AfterglowError):
