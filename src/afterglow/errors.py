@@ -125,7 +125,7 @@ class RolloutError(SpanBufferError):
 
 
 class SpoolError(AfterglowError):
-    """A spool's folder or disk does not do its part; the message names it. Nothing is half there."""
+    """The folder or disk of a spool does not do its part; nothing is half there."""
 
 
 class SpoolFullError(SpoolError):

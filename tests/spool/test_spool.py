@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_begun_is_not_there(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpoolError, match="opening .*file/spool"):
+    with pytest.raises(SpoolError, match=r"opening .*file/spool"):
         Spool(tmp_path / "file" / "spool")
 
 

@@ -24,7 +24,7 @@ def file_name(number: int) -> str:
 
 def numbered_files(folder: Path) -> tuple[list[int], int]:
     """The numbers of the files that are there, ascending, and the greatest that ever was."""
-    names = [found for name in os.listdir(folder) if (found := _NAME.fullmatch(name)) is not None]
+    names = [found for path in folder.iterdir() if (found := _NAME.fullmatch(path.name))]
     there = sorted(int(found[1]) for found in names if found[2] == "spool")
     return there, max((int(found[1]) for found in names), default=0)
 

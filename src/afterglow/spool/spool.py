@@ -67,8 +67,8 @@ class Spool:
     """A durable log in a folder; any number of threads of one process may use it.
 
     A file that would grow beyond `max_file_bytes` is followed by a new one, which begins with what
-    `header()` gives (called in `append` and `begin_file`, before anything is written there). A record
-    larger than a file gets a file of its own. Every opening begins a new file with its first
+    `header()` gives (called in `append` and `begin_file`, before anything is written there). What
+    is larger than a file gets a file of its own. Every opening begins a new file with its first
     append.
 
     `fsync`: "never" survives the death of the process; "interval" also a power failure but for the
@@ -349,8 +349,8 @@ class Spool:
             return
         self.counts.torn_bytes += size - end
         self._report(
-            f"{path}: the last {size - end:,} bytes are no whole record and were cut off: they were "
-            "being written when the process died, or the disk was full"
+            f"{path}: the last {size - end:,} bytes are no whole record and were cut off: they "
+            "were being written when the process died, or the disk was full"
         )
         os.truncate(path, end)
         self._sizes[number] = end
@@ -376,8 +376,8 @@ class Spool:
             self.counts.damaged_places += 1
             self.counts.damaged_bytes += n_bytes
         self._report(
-            f"{self._path(at.file)}: {n_bytes:,} bytes at {at.offset:,} are damaged and were skipped: "
-            "the records in them are lost; see to the disk"
+            f"{self._path(at.file)}: {n_bytes:,} bytes at {at.offset:,} are damaged and were "
+            "skipped: the records in them are lost; see to the disk"
         )
 
     def _set_aside(self, number: int, n_bytes: int) -> None:
