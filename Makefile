@@ -8,7 +8,7 @@ PYTHONS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench soak cluster postgres docs lock clean
+.PHONY: help setup demo test check fix bench soak cluster postgres kafka docs lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -42,6 +42,9 @@ cluster: ## a Redis Cluster of six processes to try things on (ARGS="stop", "sta
 postgres: ## a PostgreSQL to try things on (ARGS="stop", "status", "--help")
 	@python=$(NEWEST) && $$python -m scripts.postgres $(or $(ARGS),start)
 
+kafka: ## a Kafka broker to try things on; needs Java and Maven (ARGS="stop", "status")
+	@python=$(NEWEST) && $$python -m scripts.kafka $(or $(ARGS),start)
+
 docs: ## generate docs/settings.md from config/
 	@python=$(NEWEST) && $$python scripts/settings_doc.py
 
@@ -51,7 +54,7 @@ lock: ## bring constraints.txt up to date with pyproject.toml
 	  --no-annotate --no-header --output-file constraints.txt
 
 clean: ## remove environments, caches and databases of the demo
-	@for server in cluster postgres; do \
+	@for server in cluster postgres kafka; do \
 	  test ! -e .cache/servers/$$server.json || $(MAKE) --no-print-directory $$server ARGS=stop; \
 	done
 	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

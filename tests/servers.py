@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from scripts.kafka import Kafka, start_kafka
 from scripts.postgres import Postgres
 from scripts.redis_cluster import RedisCluster, SingleRedis
 
@@ -30,6 +31,20 @@ def session_cluster() -> Iterator[RedisCluster]:
 def session_postgres() -> Iterator[Postgres]:
     with Postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def session_kafka() -> Iterator[Kafka]:
+    with start_kafka() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def kafka(session_kafka: Kafka) -> Kafka:
+    """A Kafka broker, or librdkafka's mock cluster where Java or Maven is missing (`kind` says
+    which); make topics of your own in it, the test may do anything to it."""
+    session_kafka.reset()
+    return session_kafka
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from afterglow.config.collect import ServeConfig
 from afterglow.config.file import read_settings_file
 from afterglow.config.flush import FlushConfig
 from afterglow.config.ingest import IngestConfig
+from afterglow.config.kafka import KafkaInConfig, KafkaOutConfig
 from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
 from afterglow.config.otlp import OtlpConfig
@@ -40,6 +41,8 @@ __all__ = [
     "FlushConfig",
     "IngestConfig",
     "JournalConfig",
+    "KafkaInConfig",
+    "KafkaOutConfig",
     "KeepConfig",
     "MemoryConfig",
     "OtlpConfig",
@@ -73,6 +76,8 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     BufferConfig,
     FlushConfig,
     SendConfig,
+    KafkaInConfig,
+    KafkaOutConfig,
     MemoryConfig,
     SnapshotConfig,
     KeepConfig,
@@ -92,6 +97,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "buffer": BufferConfig,
     "flush": FlushConfig,
     "send": SendConfig,
+    "kafka_in": KafkaInConfig,
+    "kafka_out": KafkaOutConfig,
     "store": ServersConfig,
     "retention": RetentionConfig,
 }
