@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 import pytest
 
+from afterglow.ingest import http_protocol
+
 from .conftest import Rig, request_of
 
 BODY = request_of(2)
@@ -302,6 +304,7 @@ def test_a_thousand_connections(make_rig: Callable[..., Rig]) -> None:
         statuses = [answer(peer)[0] for peer in peers]
         assert statuses.count(200) >= 100
         assert set(statuses) <= {0, 200, 503}
+        assert statuses.count(0) > 500, "far too many were let in only to be told to go"
         assert len(rig.buffer.spans) == statuses.count(200)
         assert len(rig.http._server.server_state.connections) <= 164
 
@@ -320,3 +323,32 @@ def test_bodies_that_wait_are_bounded_together(make_rig: Callable[..., Rig]) -> 
         while rig.send(request_of(name="x" * 200_000))[0] != 200:
             pass
     assert rig.http._app._waiting.held_bytes == 0
+
+
+# --- peers that take the answer and go on, or do not take it
+
+
+def test_a_body_after_its_answer_is_read_for_a_while_only(
+    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "_LINGER_S", 0.05)
+    rig = make_rig(otlp={"max_body_bytes": 100_000})
+    with rig.connect() as peer:
+        peer.sendall(HEAD + b"content-length: 100001\r\n\r\n" + bytes(10))
+        assert answer(peer)[0] == 413
+        assert is_closed(peer)
+
+
+def test_a_peer_that_does_not_read(
+    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "_LINGER_S", 0.05)
+    rig = make_rig(routes={"/large": lambda: (200, "text/plain", bytes(16 << 20))})
+    with rig.connect() as peer:
+        peer.sendall(b"GET /large HTTP/1.1\r\n\r\n" * 5)
+        connections = rig.http._server.server_state.connections
+        while not connections:
+            pass
+        while connections:
+            pass
+    assert rig.send(BODY)[0] == 200
