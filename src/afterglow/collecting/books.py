@@ -6,12 +6,13 @@ store's (how many spans sinks brought to the files), and those of each queue of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from afterglow.collecting.folder import folder_of
+from afterglow.collecting.sending import queues_in
 from afterglow.collecting.sinks import projects_of
 from afterglow.config import BufferConfig
 from afterglow.model.segment import BufferBooks
@@ -89,7 +90,7 @@ def audit_service(database: Path) -> ServiceAudit | None:
         where=str(folder),
         buffer=buffer,
         stored=tuple(_stored(database)),
-        sent=tuple(_sent(folder / "out")),
+        sent=tuple(_sent(folder)),
         elsewhere=(folder / "elsewhere").exists(),
     )
 
@@ -113,5 +114,6 @@ def _stored(database: Path) -> Iterator[StoredIn]:
         yield StoredIn(project, brought, kept)
 
 
-def _sent(out: Path) -> Sequence[SentOn]:
-    return ()
+def _sent(folder: Path) -> Iterator[SentOn]:
+    for name, books in queues_in(folder):
+        yield SentOn(name, books.taken, books.sent, books.refused, books.dropped, books.queued)

@@ -68,7 +68,9 @@ class Faces:
             self._start_http(steps)
         if address_of("grpc", ingest.grpc) is not None:
             self._start_grpc(steps)
-        if self.http is None and self.grpc is None:
+        if self._settings.kafka_in.bootstrap_servers:
+            self._start_kafka(steps)
+        elif self.http is None and self.grpc is None:
             raise SettingError("nothing would come in: http, grpc and kafka_in are all off")
         health.ready("intake", lambda: self._intake.closed)
         steps.add("intake", lambda _left_s: self._intake.close_gate("the collector is stopping"))
@@ -92,6 +94,13 @@ class Faces:
         steps.add("OTLP/gRPC", lambda left_s: face.stop(left_s() * _FACES_SHARE))
         self.grpc = face.address
 
+    def _start_kafka(self, steps: Steps) -> None:
+        from afterglow.ingest.kafka import KafkaFace
+
+        face = KafkaFace(self._intake, self._settings.kafka_in, report=self._log.report)
+        face.start()
+        steps.add("Kafka", lambda left_s: face.stop(left_s() * _FACES_SHARE))
+
     def greeting(self) -> Iterator[str]:
         """Where it listens, and what a program must set."""
         scheme = "https" if self._settings.ingest.tls_cert else "http"
@@ -99,6 +108,8 @@ class Faces:
             yield f"OTLP/HTTP at {scheme}://{self.http}/v1/traces"
         if self.grpc is not None:
             yield f"OTLP/gRPC at {self.grpc}"
+        if (kafka := self._settings.kafka_in).bootstrap_servers:
+            yield f"OTLP from Kafka at {kafka.bootstrap_servers}, {kafka.topic} as {kafka.group}"
         if self.http is not None:
             yield (
                 f"a program sends here with OTEL_EXPORTER_OTLP_ENDPOINT={scheme}://{self.http} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from typing import NamedTuple
 from afterglow.clock import SystemClock
 from afterglow.collecting.settings import ServeSettings
 from afterglow.collecting.sinks import in_postgres
-from afterglow.errors import MissingExtraError, NotAStoreError
+from afterglow.config import KafkaInConfig, KafkaOutConfig
+from afterglow.errors import MissingExtraError, NotAStoreError, SinkUnavailableError
 
 __all__ = ["Server", "postgres_answers", "reachable"]
 
@@ -27,6 +29,11 @@ def reachable(settings: ServeSettings) -> Iterator[Server]:
         yield Server("buffer", partial(_redis, settings))
     if in_postgres(settings) is not None:
         yield Server("store", partial(postgres_answers, settings))
+    for name, kafka in (("kafka_in", settings.kafka_in), ("kafka_out", settings.kafka_out)):
+        if kafka.bootstrap_servers:
+            yield Server(name, partial(_kafka, kafka, settings.serve.check_timeout_s))
+    if settings.send.url:
+        yield Server("send", partial(_otlp, settings))
 
 
 def _redis(settings: ServeSettings) -> str:
@@ -57,3 +64,26 @@ def postgres_answers(settings: ServeSettings) -> str:
     finally:
         connections.close()
     return f"{connections.place} answers, its tables are there"
+
+
+def _kafka(kafka: KafkaInConfig | KafkaOutConfig, timeout_s: float) -> str:
+    from afterglow.sink.kafka_reach import kafka_answers
+
+    return kafka_answers(kafka, timeout_s)
+
+
+def _otlp(settings: ServeSettings) -> str:
+    from afterglow.sink.otlp_address import address_of, headers_of
+
+    address = address_of(settings.send)
+    headers_of(settings.send)
+    try:
+        with socket.create_connection(
+            (address.host, address.port), timeout=settings.serve.check_timeout_s
+        ):
+            return f"{address.shown} takes connections"
+    except OSError as error:
+        raise SinkUnavailableError(
+            f"{address.shown} takes no connection: {error.strerror or error}; what is sent waits "
+            "on the disk until it does"
+        ) from None

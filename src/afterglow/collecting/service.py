@@ -29,6 +29,7 @@ from afterglow.collecting.log import Log, LogReport, listen_to_logging
 from afterglow.collecting.process import process_samples
 from afterglow.collecting.reach import postgres_answers
 from afterglow.collecting.retaining import Retaining
+from afterglow.collecting.sending import queues_in
 from afterglow.collecting.settings import ServeSettings
 from afterglow.collecting.signals import Bell, stop_signals
 from afterglow.collecting.sinks import Sinks, in_postgres, places_of, projects_of, stores_in_file
@@ -148,6 +149,15 @@ class Service:
             routes["/metrics"] = lambda: (200, CONTENT_TYPE, self.metrics().encode())
         return routes
 
+    def _queue_samples(self) -> Iterator[Sample]:
+        spans, size = Counter[str](), Counter[str]()
+        for name, books in queues_in(self.settings.folder):
+            spans[name] += books.queued
+            size[name] += books.queued_bytes
+        for name in spans:
+            yield Sample("afterglow_queue_spans", spans[name], (("sink", name),))
+            yield Sample("afterglow_queue_bytes", size[name], (("sink", name),))
+
     def greeting(self) -> Iterator[str]:
         """For a person: where it listens, where spans go, what to set and what to ask."""
         settings = self.settings
@@ -190,6 +200,8 @@ class Service:
         if stores_in_file(self.settings):
             for project, path in projects_of(self.settings.database):
                 yield Sample("afterglow_store_bytes", _size(path), (("project", project),))
+        with suppress(AfterglowError):
+            yield from self._queue_samples()
         if self._retaining is not None:
             yield Sample("afterglow_retention_passes_total", self._retaining.passes)
             yield Sample(

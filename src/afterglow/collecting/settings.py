@@ -17,6 +17,8 @@ from afterglow.config import (
     BufferConfig,
     FlushConfig,
     IngestConfig,
+    KafkaInConfig,
+    KafkaOutConfig,
     OtlpConfig,
     RetentionConfig,
     SendConfig,
@@ -58,6 +60,8 @@ class ServeSettings:
     servers: ServersConfig
     retention: RetentionConfig
     send: SendConfig
+    kafka_in: KafkaInConfig
+    kafka_out: KafkaOutConfig
 
     @property
     def is_embedded(self) -> bool:
@@ -82,10 +86,17 @@ class ServeSettings:
             for name, _kind, _default, setting in _described(type(room)):
                 value = getattr(room, name)
                 if setting.secret:
-                    found += [value] if isinstance(value, str) else list(value or ())
+                    texts = [value] if isinstance(value, str) else list(value or ())
+                    found += [part for text in texts for part in _secret_parts(text)]
                 elif isinstance(value, str):
                     found += _passwords(value)
         return [text for text in found if len(text) >= _LEAST_SECRET]
+
+
+def _secret_parts(text: str) -> list[str]:
+    """`a=secret,b=secret` and `secret:project`, whole and cut; the names in them are no secrets."""
+    values = [pair.partition("=")[2] for pair in text.split(",")]
+    return [text, text.partition(":")[0], *values, *map(unquote, values)]
 
 
 def _described(room: type[msgspec.Struct]) -> tuple[tuple[str, Any, object, Setting], ...]:
@@ -121,6 +132,8 @@ def load_settings(
         ingest=room(IngestConfig, base),
         otlp=room(OtlpConfig, base),
         send=room(SendConfig, base),
+        kafka_in=room(KafkaInConfig, base),
+        kafka_out=room(KafkaOutConfig, base),
         buffer=room(BufferConfig, base),
         flush=room(FlushConfig, base),
         servers=room(ServersConfig, base),

@@ -87,26 +87,50 @@ class Sinks:
 
         Raises SettingError, SinkError, MissingExtraError.
         """
-        sinks: list[SegmentSink] = []
+        sinks: dict[str, SegmentSink] = {}
         if stores_in_file(self.settings):
             from afterglow.sink.store import StoreSink
 
             database = files or self.settings.database
-            sinks.append(StoreSink(database, counts=counts, report=report))
+            sinks["store"] = StoreSink(database, counts=counts, report=report)
         elif (url := in_postgres(self.settings)) is not None:
             from afterglow.sink.postgres import PostgresSink
 
-            sinks.append(
-                PostgresSink(
-                    url,
-                    connect_timeout_s=self.settings.servers.postgres_connect_timeout_s,
-                    counts=counts,
-                    report=report,
-                )
+            sinks["postgres"] = PostgresSink(
+                url,
+                connect_timeout_s=self.settings.servers.postgres_connect_timeout_s,
+                counts=counts,
+                report=report,
             )
+        if self.settings.send.url:
+            sinks["otlp"] = self._otlp(counts, report, number)
+        if self.settings.kafka_out.bootstrap_servers:
+            sinks["kafka"] = self._kafka(counts, report, number)
         if not sinks:
             raise SettingError(
                 "spans would go nowhere: leave [serve] store out (a file), or name what they are "
                 "sent to"
             )
-        return sinks[0]
+        if len(sinks) == 1:
+            return next(iter(sinks.values()))
+        from afterglow.sink.several import Several
+
+        return Several(sinks, counts=counts, report=report)
+
+    def _otlp(self, counts: Counts, report: Callable[[str], None], number: int) -> SegmentSink:
+        from afterglow.collecting.sending import sending_to
+        from afterglow.sink.otlp import OtlpSink
+
+        def make() -> SegmentSink:
+            return OtlpSink(self.settings.send, counts=counts, report=report)
+
+        return sending_to("otlp", make, self.settings, counts, report, number)
+
+    def _kafka(self, counts: Counts, report: Callable[[str], None], number: int) -> SegmentSink:
+        from afterglow.collecting.sending import sending_to
+        from afterglow.sink.kafka import KafkaSink
+
+        def make() -> SegmentSink:
+            return KafkaSink(self.settings.kafka_out)
+
+        return sending_to("kafka", make, self.settings, counts, report, number)
