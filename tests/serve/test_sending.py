@@ -28,6 +28,7 @@ def test_what_is_sent_on_waits_on_the_disk_while_the_other_side_is_away(tmp_path
         with Serving(far, *there) as backend:
             until(lambda: assembled_in(far) == 15, "not sent on")
             until(lambda: serving.metric('afterglow_queue_spans{sink="otlp"}') == 0, "queue")
+            assert serving.metric('afterglow_sink_spans_total{sink="otlp"}') == 15
             assert backend.stop() == 0
         run_program(serving.http, traces=5)
         until(lambda: serving.metric('afterglow_queue_spans{sink="otlp"}') == 15, "not queued")

@@ -122,7 +122,8 @@ class Sinks:
         from afterglow.sink.otlp import OtlpSink
 
         def make() -> SegmentSink:
-            return OtlpSink(self.settings.send, counts=counts, report=report)
+            # The queue before it counts what was sent: once.
+            return OtlpSink(self.settings.send, report=report)
 
         return sending_to("otlp", make, self.settings, counts, report, number)
 
