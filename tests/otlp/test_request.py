@@ -14,6 +14,7 @@ from afterglow.config import OtlpConfig
 from afterglow.errors import MalformedOtlpError, OtlpError, OtlpLimitError
 from afterglow.otlp.payload import to_request, to_request_json
 from afterglow.otlp.request import OtlpRequest, OtlpRules, read_request
+from afterglow.otlp.splice import field
 from tests.otlp.requests import as_json, requests
 
 ALL = OtlpConfig(scrub=("!",))
@@ -76,13 +77,28 @@ def test_json_out_comes_in_again(request: ExportTraceServiceRequest) -> None:
     assert read(to_request_json(s.payload for s in spans), json=True).spans == spans
 
 
-def test_fields_of_a_later_version_stay() -> None:
-    body = one(name="n").SerializeToString()
-    span = only_span(read(body)).SerializeToString() + b"\xfa\x3e\x03new"
-    assert b"new" in read(
-        b"\x0a" + bytes([len(span) + 4]) + b"\x12" + bytes([len(span) + 2])
-        + b"\x12" + bytes([len(span)]) + span
-    ).spans[0].payload  # fmt: skip
+def test_fields_of_a_later_version_stay_on_every_level() -> None:
+    new = b"\xfa\x3e\x03"
+    span = only_span(read(one(name="n").SerializeToString())).SerializeToString() + new + b"one"
+    resource = field(0x0A, new + b"two")
+    scope_spans = new + b"six" + field(0x0A, new + b"ten") + field(0x12, span) + new + b"end"
+    body = field(0x0A, resource + field(0x12, scope_spans) + new + b"red")
+    for config in (ALL, OtlpConfig(max_value_length=1, max_attributes=0)):
+        payload = read(body, config).spans[0].payload
+        for value in (b"one", b"two", b"six", b"ten", b"end", b"red"):
+            assert payload.count(new + value) == 1
+
+
+@given(requests())
+def test_a_span_that_is_not_changed_keeps_its_bytes(request: ExportTraceServiceRequest) -> None:
+    sent = [
+        span.SerializeToString()
+        for found in request.resource_spans
+        for scope in found.scope_spans
+        for span in scope.spans
+    ]
+    for span, encoded in zip(read(request.SerializeToString()).spans, sent, strict=True):
+        assert span.payload.endswith(encoded)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +137,20 @@ def test_eight_zeros_are_no_parent() -> None:
 def test_too_many_spans_are_refused_as_a_whole() -> None:
     request = one()
     request.resource_spans[0].scope_spans[0].spans.add()
+    config = OtlpConfig(max_spans=1)
+    with pytest.raises(OtlpLimitError, match="more than 1 parts: send fewer spans"):
+        read(request.SerializeToString(), config)
     with pytest.raises(OtlpLimitError, match="2 spans, and may have 1"):
-        read(request.SerializeToString(), OtlpConfig(max_spans=1))
+        read(as_json(request), config, json=True)
+    request = one()
+    request.MergeFrom(one())
+    for beyond in (request, one()):
+        if beyond is not request:
+            beyond.resource_spans[0].scope_spans.add().spans.add()
+        for json in (False, True):
+            body = as_json(beyond) if json else beyond.SerializeToString()
+            with pytest.raises(OtlpLimitError):
+                read(body, config, json=json)
 
 
 def test_lists_that_are_too_long_are_cut_and_counted() -> None:
@@ -220,15 +248,6 @@ def test_damaged_json_is_refused_or_read(
 
 def nested_protobuf(depth: int) -> bytes:
     """A span with one attribute, which is a list in a list in a list ..."""
-    value = b"\x08\x01"
-
-    def field(tag: int, message: bytes) -> bytes:
-        length, head = len(message), bytearray([tag])
-        while length > 0x7F:
-            head.append(length & 0x7F | 0x80)
-            length >>= 7
-        return bytes([*head, length]) + message
-
     value = b"\x10\x01"
     for _ in range(depth):
         value = field(0x2A, field(0x0A, value))
@@ -237,19 +256,58 @@ def nested_protobuf(depth: int) -> bytes:
     return field(0x0A, field(0x12, field(0x12, span)))
 
 
-def test_what_is_nested_too_deeply_is_refused() -> None:
-    assert read(nested_protobuf(20)).spans
-    for depth in (60, 5_000):
-        with pytest.raises(MalformedOtlpError):
-            read(nested_protobuf(depth))
-    for depth in (33, 900, 100_000):
-        value = '{"arrayValue":{"values":[' * depth + '{"intValue":1}' + "]}}" * depth
-        body = (
-            '{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"key":"k","value":'
-            + value + "}]}]}]}]}"
-        )  # fmt: skip
-        with pytest.raises(OtlpLimitError):
-            read(body.encode(), OtlpConfig(), json=True)
+def nested_json(depth: int) -> bytes:
+    value = '{"arrayValue":{"values":[' * depth + '{"intValue":1}' + "]}}" * depth
+    return (
+        '{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"key":"k","value":'
+        + value + "}]}]}]}]}"
+    ).encode()  # fmt: skip
+
+
+@pytest.mark.parametrize("json", [False, True])
+@pytest.mark.parametrize("most", [1, 20, 32])
+def test_what_is_nested_too_deeply_is_refused(json: bool, most: int) -> None:
+    body = nested_json if json else nested_protobuf
+    config = OtlpConfig(max_depth=most)
+    assert read(body(most), config, json=json).spans
+    for depth in (most + 1, 60, 900, 5_000, 20_000):
+        with pytest.raises(OtlpLimitError, match="deep"):
+            read(body(depth), config, json=json)
+
+
+def test_longer_forms_of_tags_hide_no_depth() -> None:
+    value = b"\x10\x01"
+    for _ in range(33):
+        inner = field(0x0A, value)
+        value = b"\xaa\x00" + field(0, inner)[1:]
+    span = field(0x4A, field(0x12, value))
+    with pytest.raises(OtlpLimitError, match="deeper than 32"):
+        read(field(0x0A, field(0x12, field(0x12, span))), OtlpConfig())
+
+
+@pytest.mark.parametrize(
+    ("span", "why"),
+    [
+        (b"\x2a\x01\xff", "a Span of the request has a text that is no UTF-8"),
+        (b"\x2a\x05\xff", "a Span of the request is no protobuf of OTLP"),
+    ],
+)
+def test_a_sender_is_told_what_is_wrong(span: bytes, why: str) -> None:
+    with pytest.raises(MalformedOtlpError, match=why):
+        read(field(0x0A, field(0x12, field(0x12, span))))
+
+
+def test_resources_and_scopes_have_no_more_attributes_than_spans() -> None:
+    request = one()
+    found = request.resource_spans[0]
+    for made in (found.resource, found.scope_spans[0].scope):
+        for n in range(3):
+            made.attributes.add(key=f"k{n}")
+    read_back = read(request.SerializeToString(), OtlpConfig(max_attributes=1))
+    cut = ResourceSpans.FromString(read_back.spans[0].payload)
+    for made in (cut.resource, cut.scope_spans[0].scope):
+        assert (len(made.attributes), made.dropped_attributes_count) == (1, 2)
+    assert read_back.changed == {"attributes_dropped": 4}
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,9 @@ HARMLESS = (
     "author",
     "messaging.kafka.message.key",
     "user.id",
+    "next_page_token",
+    "page.token",
+    "cancellation_token",
 )
 
 

@@ -35,6 +35,9 @@ SECRET_KEYS = (
     "*auth[._-]token*",
     "*refresh[._-]token*",
     "*csrf*",
+    # Where a list goes on, and how something is stopped.
+    "!*page[._-]token*",
+    "!*cancellation[._-]token*",
 )
 
 
@@ -65,17 +68,59 @@ class OtlpConfig(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Setting(
             "spans",
-            "A request with more is refused.",
+            "A request with more is refused, and one with more scopes or resources.",
             ("AFTERGLOW_OTLP_MAX_SPANS",),
             1,
             10_000_000,
         ),
     ] = 100_000
+    max_span_bytes: Annotated[
+        int,
+        Setting(
+            "bytes",
+            "A request with a span, scope or resource that is larger is refused.",
+            ("AFTERGLOW_OTLP_MAX_SPAN_BYTES",),
+            1_024,
+            1 << 30,
+        ),
+    ] = 4 * _MIB
+    max_span_fields: Annotated[
+        int,
+        Setting(
+            "fields",
+            "A request with a span, scope or resource of over 16 KiB that has more is refused; an "
+            "attribute has four.",
+            ("AFTERGLOW_OTLP_MAX_SPAN_FIELDS",),
+            1_024,
+            10_000_000,
+        ),
+    ] = 200_000
+    max_payload_bytes: Annotated[
+        int,
+        Setting(
+            "bytes",
+            "A request is refused whose spans are larger, where each has its resource with it.",
+            ("AFTERGLOW_OTLP_MAX_PAYLOAD_BYTES",),
+            1_024,
+            1 << 32,
+        ),
+    ] = 256 * _MIB
+    max_json_nodes: Annotated[
+        int,
+        Setting(
+            "marks",
+            "Brackets that open and commas, in JSON: a request with more, those in texts too, is "
+            "refused before it is read.",
+            ("AFTERGLOW_OTLP_MAX_JSON_NODES",),
+            1_024,
+            100_000_000,
+        ),
+    ] = 2_000_000
     max_attributes: Annotated[
         int,
         Setting(
             "attributes",
-            "A span, event or link keeps its first ones; what is cut is counted in it.",
+            "A span, event, link, scope or resource keeps its first ones, and counts the others.",
             ("AFTERGLOW_OTLP_MAX_ATTRIBUTES",),
             0,
             1_000_000,

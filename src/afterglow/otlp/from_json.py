@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.message import EncodeError
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from afterglow.config.otlp import OtlpConfig
 from afterglow.errors import MalformedOtlpError, OtlpLimitError
+from afterglow.otlp.splice import field
 
 __all__ = ["parse_json"]
 
@@ -106,7 +109,8 @@ class _Scope(_Struct):
 
 class _ScopeSpans(_Struct):
     scope: _Scope | None = None
-    spans: list[_Span] | None = None
+    #: Decoded one by one: what is not yet needed stays text.
+    spans: list[msgspec.Raw] | None = None
     schema_url: str | None = None
 
 
@@ -125,44 +129,80 @@ class _Request(_Struct):
     resource_spans: list[_ResourceSpans] | None = None
 
 
+_NOTHING: Final = _Value()
 _decoder = msgspec.json.Decoder(_Request)
+_span_decoder = msgspec.json.Decoder(_Span)
 
 
-def parse_json(body: bytes, max_depth: int) -> ExportTraceServiceRequest:
-    """The same request as protobuf. Raises MalformedOtlpError, OtlpLimitError (values that are
-    nested deeper than `max_depth`)."""
+def parse_json(body: bytes, config: OtlpConfig) -> bytes:
+    """The same request as protobuf. Raises MalformedOtlpError, OtlpLimitError."""
+    if _marks(body) > config.max_json_nodes:
+        raise OtlpLimitError(
+            f"the JSON has more than {config.max_json_nodes:,} brackets and commas: "
+            "send fewer spans at once"
+        )
     try:
         document = _decoder.decode(body)
+        n_spans = sum(
+            len(scope.spans or ())
+            for found in document.resource_spans or ()
+            for scope in found.scope_spans or ()
+        )
+        if n_spans > config.max_spans:
+            raise OtlpLimitError(
+                f"the request has {n_spans:,} spans, and may have {config.max_spans:,}: "
+                "send fewer at once"
+            )
+        return _Builder(config).request(document)
     except RecursionError:
         raise OtlpLimitError("the JSON is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (
+        msgspec.DecodeError, EncodeError, ValueError, TypeError, OverflowError,
+    ) as error:  # fmt: skip
         raise MalformedOtlpError(f"the body is no OTLP trace request in JSON: {error}") from None
-    try:
-        return _Builder(max_depth).request(document)
-    except (ValueError, TypeError, OverflowError, UnicodeEncodeError) as error:
-        raise MalformedOtlpError(f"the body is no OTLP trace request in JSON: {error}") from None
+
+
+def _marks(text: bytes) -> int:
+    """No fewer than the values in it: each but the first is behind one of these."""
+    return text.count(b"{") + text.count(b"[") + text.count(b",")
 
 
 class _Builder:
-    def __init__(self, max_depth: int) -> None:
-        self._max_depth = max_depth
+    def __init__(self, config: OtlpConfig) -> None:
+        self._max_depth = config.max_depth
+        self._max_span_bytes = config.max_span_bytes
+        self._max_span_fields = config.max_span_fields
 
-    def request(self, document: _Request) -> ExportTraceServiceRequest:
-        out = ExportTraceServiceRequest()
+    def request(self, document: _Request) -> bytes:
+        out: list[bytes] = []
         for resource_spans in document.resource_spans or ():
-            made = out.resource_spans.add(schema_url=resource_spans.schema_url or "")
+            made = ResourceSpans(schema_url=resource_spans.schema_url or "")
             if (resource := resource_spans.resource) is not None:
                 self._pairs(made.resource.attributes, resource.attributes)
                 made.resource.dropped_attributes_count = _int(resource.dropped_attributes_count)
-            for scope_spans in resource_spans.scope_spans or ():
-                inner = made.scope_spans.add(schema_url=scope_spans.schema_url or "")
-                if (scope := scope_spans.scope) is not None:
-                    inner.scope.name, inner.scope.version = scope.name or "", scope.version or ""
-                    self._pairs(inner.scope.attributes, scope.attributes)
-                    inner.scope.dropped_attributes_count = _int(scope.dropped_attributes_count)
-                for span in scope_spans.spans or ():
-                    self._span(inner.spans.add(), span)
-        return out
+            inner = [made.SerializeToString()]
+            inner += [field(0x12, self._scope(scope)) for scope in resource_spans.scope_spans or ()]
+            out.append(field(0x0A, b"".join(inner)))
+        return b"".join(out)
+
+    def _scope(self, scope_spans: _ScopeSpans) -> bytes:
+        made = ScopeSpans(schema_url=scope_spans.schema_url or "")
+        if (scope := scope_spans.scope) is not None:
+            made.scope.name, made.scope.version = scope.name or "", scope.version or ""
+            self._pairs(made.scope.attributes, scope.attributes)
+            made.scope.dropped_attributes_count = _int(scope.dropped_attributes_count)
+        inner = [made.SerializeToString()]
+        for raw in scope_spans.spans or ():
+            text = bytes(raw)
+            if len(text) > self._max_span_bytes or _marks(text) > self._max_span_fields:
+                raise OtlpLimitError(
+                    f"a span has more than {self._max_span_bytes:,} bytes or "
+                    f"{self._max_span_fields:,} values"
+                )
+            span = Span()
+            self._span(span, _span_decoder.decode(text))
+            inner.append(field(0x12, span.SerializeToString()))
+        return b"".join(inner)
 
     def _span(self, out: Any, span: _Span) -> None:
         out.trace_id = _id(span.trace_id)
@@ -216,9 +256,7 @@ class _Builder:
         elif value.array_value is not None:
             out.array_value.SetInParent()
             for item in value.array_value.values or ():
-                made = out.array_value.values.add()
-                if item is not None:
-                    self._value(made, item, depth + 1)
+                self._value(out.array_value.values.add(), item or _NOTHING, depth + 1)
         elif value.kvlist_value is not None:
             out.kvlist_value.SetInParent()
             self._pairs(out.kvlist_value.values, value.kvlist_value.values, depth + 1)

@@ -7,22 +7,29 @@ from typing import Any
 
 from afterglow.config.otlp import OtlpConfig
 
-__all__ = ["cut_lists", "cut_values"]
+__all__ = ["cut_attributes", "cut_lists", "cut_values"]
 
 
 def cut_lists(span: Any, config: OtlpConfig) -> int:
     """Cut attributes, events and links that are too many, and count them in the span; how many."""
-    cut = _cut(span.attributes, config.max_attributes)
-    span.dropped_attributes_count = _counted(span.dropped_attributes_count, cut)
+    cut = cut_attributes(span, config)
     events = _cut(span.events, config.max_events)
-    span.dropped_events_count = _counted(span.dropped_events_count, events)
+    if events:
+        span.dropped_events_count = _counted(span.dropped_events_count, events)
     links = _cut(span.links, config.max_links)
-    span.dropped_links_count = _counted(span.dropped_links_count, links)
+    if links:
+        span.dropped_links_count = _counted(span.dropped_links_count, links)
     for one in (*span.events, *span.links):
-        inner = _cut(one.attributes, config.max_attributes)
-        one.dropped_attributes_count = _counted(one.dropped_attributes_count, inner)
-        cut += inner
+        cut += cut_attributes(one, config)
     return cut + events + links
+
+
+def cut_attributes(message: Any, config: OtlpConfig) -> int:
+    """Cut attributes of a span, event, link, resource or scope that are too many; how many."""
+    cut = _cut(message.attributes, config.max_attributes)
+    if cut:
+        message.dropped_attributes_count = _counted(message.dropped_attributes_count, cut)
+    return cut
 
 
 def _cut(items: Any, most: int) -> int:
