@@ -57,8 +57,10 @@ def test_what_is_put_together_again_is_what_came(request: ExportTraceServiceRequ
     spans = read(request.SerializeToString()).spans
     again = ExportTraceServiceRequest.FromString(to_request(s.payload for s in spans))
     assert flat(again) == flat(request)
-    for span, payload in zip(spans, again.resource_spans, strict=True):
-        own = payload.scope_spans[0].spans[0]
+    owns = [
+        own for found in again.resource_spans for scope in found.scope_spans for own in scope.spans
+    ]
+    for span, own in zip(spans, owns, strict=True):
         assert (span.trace_id, span.span_id) == (own.trace_id, own.span_id)
         assert span.parent_span_id == (
             (own.parent_span_id.strip(b"\0") and own.parent_span_id) or None

@@ -82,7 +82,8 @@ def retry_info(seconds: int) -> Status:
 def test_spans_arrive(server: Server, sink: OtlpSink) -> None:
     sink.write([page("a", "b")])
     (request,) = server.got
-    assert [r.scope_spans[0].spans[0].name for r in request.resource_spans] == ["a", "b"]
+    (found,) = request.resource_spans
+    assert [span.name for span in found.scope_spans[0].spans] == ["a", "b"]
     assert server.metadata[0]["x-token"] == "abc"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ def test_a_tracer_sends(backend: Backend) -> None:
     query, request = (span for got in backend.got for span in got.spans())
     assert query.parent_span_id == request.span_id and query.trace_id == request.trace_id
     assert query.end_time_unix_nano >= query.start_time_unix_nano > 1_600_000_000 * 10**9
-    assert [(pair.key, pair.value.int_value) for pair in query.attributes] == [("rows", 3)]
+    own = {pair.key: pair.value for pair in query.attributes}
+    assert own.pop("rows").int_value == 3
+    assert own.pop("thread.id").int_value == threading.get_native_id()
+    assert own.pop("thread.name").string_value == threading.current_thread().name
+    assert not own
     assert backend.got[0].headers["x"] == "y"
     for word in (b"service.name", b"shop", b"process.pid", b"host.name", b"telemetry.sdk.name"):
         assert word in backend.got[0].body

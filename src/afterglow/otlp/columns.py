@@ -13,19 +13,13 @@ import msgspec
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
-from afterglow.model.span import KINDS, STATUS_CODES, Event, Link
+from afterglow.model.span import STATUS_CODES, Event, Link
+from afterglow.otlp import reading
 
 __all__ = ["PayloadColumns", "read_columns"]
 
-_LARGEST: Final = (1 << 63) - 1
-_KINDS: Final = dict(enumerate(("internal", *KINDS)))
-_STATUSES: Final = dict(enumerate(STATUS_CODES))
 _ERROR: Final = STATUS_CODES.index("error")
-_ENTRY: Final = ("server", "consumer")
-_REMOTE_KNOWN: Final = 0x100
-_REMOTE: Final = 0x200
-_FLAGS: Final = 0xFF
-_NO_SPAN: Final = bytes(8)
+_NONE: Final = (0, "", "", "")
 _json: Final = msgspec.json.Encoder().encode
 
 #: Makes JSON text of attributes, whatever is in them.
@@ -36,7 +30,7 @@ class PayloadColumns(msgspec.Struct):
     """The spans of one resource, all of them ended: columns of equal length.
 
     Ids are hexadecimal text, times wall-clock ns in 63 bits. `extras` has, by row, what most spans
-    that programs record leave at its default: kind, status, its description, its text (never),
+    that programs record leave at its default: kind, status, its description, its text,
     trace state, trace flags, scope, its version, dropped attributes, dropped events, dropped
     links, whether the parent is remote, and the numbers of events and links.
     """
@@ -50,6 +44,9 @@ class PayloadColumns(msgspec.Struct):
     end_ns: list[int | None] = []
     duration_ns: list[int | None] = []
     attributes: list[str] = []
+    thread_id: list[int] = []
+    thread_name: list[str] = []
+    task_name: list[str] = []
     extras: dict[int, tuple[Any, ...]] = {}
     events: dict[int, Sequence[Event]] = {}
     links: dict[int, Sequence[Link]] = {}
@@ -60,12 +57,12 @@ class PayloadColumns(msgspec.Struct):
 
 
 def read_columns(
-    payloads: Iterable[bytes], encode: Encode
+    payloads: Iterable[bytes], encode: Encode, *, keep_own: bool = False
 ) -> tuple[list[PayloadColumns], list[int]]:
     """The spans of payloads by resource, in their order, and which payloads cannot be read.
 
     `encode` makes the text of attributes that are more than strings, integers and booleans; these
-    are plain JSON.
+    are plain JSON. With `keep_own`, thread, task and status text stay among the attributes.
     """
     found: dict[bytes, PayloadColumns] = {}
     unreadable: list[int] = []
@@ -81,50 +78,44 @@ def read_columns(
         key = resource.SerializeToString()
         columns = found.get(key)
         if columns is None:
-            columns = found[key] = PayloadColumns(_attributes(resource.attributes))
-        _add(columns, span, scope_spans.scope)
-        columns.attributes.append(_text(span.attributes, encode))
+            columns = found[key] = PayloadColumns(reading.attributes_of(resource.attributes))
+        _add(columns, span, scope_spans.scope, encode, keep_own)
     return list(found.values()), unreadable
 
 
-def _add(columns: PayloadColumns, span: Any, scope: Any) -> None:
-    """All of a span but its attributes."""
-    own, parent, status = span.span_id, span.parent_span_id, span.status
-    kind, flags = _KINDS.get(span.kind, "internal"), span.flags
-    events, links = span.events, span.links
-    remote = False
-    if not parent or parent in (own, _NO_SPAN):
-        parent_id = None
-    else:
-        parent_id = parent.hex()
-        remote = bool(flags & _REMOTE) if flags & _REMOTE_KNOWN else kind in _ENTRY
-    start, end = span.start_time_unix_nano, span.end_time_unix_nano
-    if not start <= end <= _LARGEST:
-        start = min(start, _LARGEST)
-        end = max(start, min(end, _LARGEST))
+def _add(columns: PayloadColumns, span: Any, scope: Any, encode: Encode, keep_own: bool) -> None:
+    parent, remote = reading.parent_of(span)
+    start, end = reading.times_of(span)
+    status, events, links = span.status, span.events, span.links
     row = len(columns.span_id)
+    attributes, own = _text(span.attributes, encode, keep_own)
     columns.trace_id.append(span.trace_id.hex())
-    columns.span_id.append(own.hex())
-    columns.parent_span_id.append(parent_id)
+    columns.span_id.append(span.span_id.hex())
+    columns.parent_span_id.append(parent.hex() or None)
     columns.name.append(span.name)
     columns.start_ns.append(start)
     columns.end_ns.append(end)
     columns.duration_ns.append(end - start)
+    columns.attributes.append(attributes)
+    columns.thread_id.append(own[0])
+    columns.thread_name.append(own[1])
+    columns.task_name.append(own[2])
     columns.extras[row] = (
-        kind, _STATUSES.get(status.code, "unset"), status.message, "", span.trace_state,
-        flags & _FLAGS, scope.name, scope.version, span.dropped_attributes_count,
+        reading.kind_of(span), reading.status_of(span), status.message, own[3], span.trace_state,
+        reading.trace_flags_of(span), scope.name, scope.version, span.dropped_attributes_count,
         span.dropped_events_count, span.dropped_links_count, remote, len(events), len(links),
     )  # fmt: skip
     if events:
-        columns.events[row] = [_event(event) for event in events]
+        columns.events[row] = [reading.event_of(event) for event in events]
     if links:
-        columns.links[row] = [_link(link) for link in links]
+        columns.links[row] = [reading.link_of(link) for link in links]
     if status.code == _ERROR:
         columns.errors += 1
 
 
-def _text(attributes: Any, encode: Encode) -> str:
-    """Attributes as JSON text: at once where all of them are plain, as nearly always."""
+def _text(attributes: Any, encode: Encode, keep_own: bool) -> tuple[str, tuple[int, str, str, str]]:
+    """Attributes as JSON text, at once where all of them are plain, as nearly always; and what
+    `take_own` takes out of them."""
     found: dict[str, Any] = {}
     plain = True
     for pair in attributes:
@@ -137,40 +128,7 @@ def _text(attributes: Any, encode: Encode) -> str:
         elif kind == "bool_value":
             found[pair.key] = value.bool_value
         else:
-            found[pair.key] = _value(value)
+            found[pair.key] = reading.value_of(value)
             plain = False
-    return _json(found).decode() if plain else encode(found)
-
-
-def _event(event: Any) -> Event:
-    return Event(
-        event.name,
-        min(event.time_unix_nano, _LARGEST),
-        _attributes(event.attributes),
-        event.dropped_attributes_count,
-    )
-
-
-def _link(link: Any) -> Link:
-    return Link(
-        int.from_bytes(link.trace_id),
-        int.from_bytes(link.span_id),
-        link.trace_state,
-        _attributes(link.attributes),
-        link.dropped_attributes_count,
-    )
-
-
-def _attributes(attributes: Any) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in attributes}
-
-
-def _value(value: Any) -> Any:
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return _attributes(value.kvlist_value.values)
-    return getattr(value, kind)
+    own = _NONE if keep_own else reading.take_own(found)
+    return _json(found).decode() if plain else encode(found), own

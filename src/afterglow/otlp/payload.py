@@ -10,12 +10,15 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
-from afterglow.model.span import KINDS, STATUS_CODES, Event, Kind, Link, Span
-from afterglow.otlp.splice import field
+from afterglow.model.clean import clean_text, safe_str
+from afterglow.model.span import KINDS, STATUS_CODES, Span
+from afterglow.otlp import reading
+from afterglow.otlp.merge import merged
 
 __all__ = ["ReceivedSpan", "payload_of", "read_payloads", "to_request", "to_request_json"]
 
-_KINDS: Final[tuple[Kind, ...]] = ("internal", *KINDS)
+_MOST_DROPPED: Final = (1 << 32) - 1
+_SIGNED: Final = 1 << 63
 
 
 class ReceivedSpan(msgspec.Struct, frozen=True):
@@ -27,40 +30,49 @@ class ReceivedSpan(msgspec.Struct, frozen=True):
 
 
 def payload_of(span: Span, resource: Mapping[str, Any]) -> bytes:
-    """The payload of a span."""
+    """The payload of a span that has ended. Raises ValueError where it has not.
+
+    Times before 1970 and beyond 63 bits are cut to these, integers of more than 64 bits and values
+    of other types are texts. Its thread, task and status text are attributes, where it has none
+    by these names (`reading`).
+    """
+    if span.end_ns is None:
+        raise ValueError("only spans that have ended are sent as OTLP")
     message = ResourceSpans()
     _put(message.resource.attributes, resource)
     scope = message.scope_spans.add()
-    scope.scope.name, scope.scope.version = span.scope, span.scope_version
+    scope.scope.name = clean_text(span.scope)
+    scope.scope.version = clean_text(span.scope_version)
     out = scope.spans.add()
     out.trace_id = span.trace_id.to_bytes(16)
     out.span_id = span.span_id.to_bytes(8)
     if span.parent_span_id:
         out.parent_span_id = span.parent_span_id.to_bytes(8)
         out.flags = 0x300 if span.remote_parent else 0x100
-    out.flags |= span.trace_flags
-    out.trace_state = span.trace_state
-    out.name = span.name
+    out.flags |= span.trace_flags & 0xFF
+    out.trace_state = clean_text(span.trace_state)
+    out.name = clean_text(span.name)
     out.kind = 1 + KINDS.index(span.kind)
-    out.start_time_unix_nano = span.start_ns
-    out.end_time_unix_nano = span.end_ns or span.start_ns
+    out.start_time_unix_nano = start = _time(span.start_ns)
+    out.end_time_unix_nano = max(start, _time(span.end_ns))
     _put(out.attributes, span.attributes)
-    out.dropped_attributes_count = span.dropped_attributes
-    out.dropped_events_count = span.dropped_events
-    out.dropped_links_count = span.dropped_links
+    _put(out.attributes, _own(span))
+    out.dropped_attributes_count = _dropped(span.dropped_attributes)
+    out.dropped_events_count = _dropped(span.dropped_events)
+    out.dropped_links_count = _dropped(span.dropped_links)
     out.status.code = STATUS_CODES.index(span.status)
-    out.status.message = span.status_description
+    out.status.message = clean_text(span.status_description)
     for event in span.events:
-        made = out.events.add(time_unix_nano=event.time_ns, name=event.name)
-        made.dropped_attributes_count = event.dropped_attributes
+        made = out.events.add(time_unix_nano=_time(event.time_ns), name=clean_text(event.name))
+        made.dropped_attributes_count = _dropped(event.dropped_attributes)
         _put(made.attributes, event.attributes)
     for link in span.links:
         linked = out.links.add(
             trace_id=link.trace_id.to_bytes(16),
             span_id=link.span_id.to_bytes(8),
-            trace_state=link.trace_state,
+            trace_state=clean_text(link.trace_state),
         )
-        linked.dropped_attributes_count = link.dropped_attributes
+        linked.dropped_attributes_count = _dropped(link.dropped_attributes)
         _put(linked.attributes, link.attributes)
     return bytes(message.SerializeToString())
 
@@ -74,15 +86,15 @@ def read_payloads(payloads: Iterable[bytes]) -> list[ReceivedSpan]:
         key = message.resource.SerializeToString()
         resource = resources.get(key)
         if resource is None:
-            resource = resources[key] = _attributes(message.resource.attributes)
+            resource = resources[key] = reading.attributes_of(message.resource.attributes)
         scope = message.scope_spans[0]
         found.append(ReceivedSpan(key, resource, _span(scope.spans[0], scope.scope)))
     return found
 
 
 def to_request(payloads: Iterable[bytes]) -> bytes:
-    """One ExportTraceServiceRequest of all of them."""
-    return b"".join([field(0x0A, payload) for payload in payloads])
+    """One ExportTraceServiceRequest of all of them; neighbours share their resource and scope."""
+    return merged(payloads)
 
 
 def to_request_json(payloads: Iterable[bytes]) -> bytes:
@@ -106,69 +118,68 @@ def to_request_json(payloads: Iterable[bytes]) -> bytes:
 
 
 def _span(span: Any, scope: Any) -> Span:
-    kind: Kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else "internal"
-    parent = int.from_bytes(span.parent_span_id)
-    known = bool(span.flags & 0x100)
-    remote = bool(span.flags & 0x200) if known else kind in ("server", "consumer")
+    parent, remote = reading.parent_of(span)
+    start, end = reading.times_of(span)
+    attributes = reading.attributes_of(span.attributes)
+    thread_id, thread_name, task_name, status_text = reading.take_own(attributes)
     return Span(
         trace_id=int.from_bytes(span.trace_id),
         span_id=int.from_bytes(span.span_id),
-        parent_span_id=parent,
+        parent_span_id=int.from_bytes(parent),
         name=span.name,
-        kind=kind,
-        start_ns=span.start_time_unix_nano,
-        end_ns=max(span.end_time_unix_nano, span.start_time_unix_nano),
-        attributes=_attributes(span.attributes),
-        events=tuple(
-            Event(e.name, e.time_unix_nano, _attributes(e.attributes), e.dropped_attributes_count)
-            for e in span.events
-        ),
-        links=tuple(
-            Link(
-                int.from_bytes(link.trace_id), int.from_bytes(link.span_id), link.trace_state,
-                _attributes(link.attributes), link.dropped_attributes_count,
-            )
-            for link in span.links
-        ),
-        status=STATUS_CODES[span.status.code] if 0 <= span.status.code < 3 else "unset",
+        kind=reading.kind_of(span),
+        start_ns=start,
+        end_ns=end,
+        attributes=attributes,
+        events=tuple(map(reading.event_of, span.events)),
+        links=tuple(map(reading.link_of, span.links)),
+        status=reading.status_of(span),
         status_description=span.status.message,
+        status_text=status_text,
         trace_state=span.trace_state,
-        trace_flags=span.flags & 0xFF,
+        trace_flags=reading.trace_flags_of(span),
         scope=scope.name,
         scope_version=scope.version,
         dropped_attributes=span.dropped_attributes_count,
         dropped_events=span.dropped_events_count,
         dropped_links=span.dropped_links_count,
-        remote_parent=bool(parent) and remote,
-    )  # fmt: skip
+        remote_parent=remote,
+        thread_id=thread_id,
+        thread_name=thread_name,
+        task_name=task_name,
+    )
 
 
-def _attributes(pairs: Any) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs}
+def _own(span: Span) -> dict[str, Any]:
+    """What OTLP has no field for."""
+    own = {
+        reading.THREAD_ID: (span.thread_id + _SIGNED) % (2 * _SIGNED) - _SIGNED,
+        reading.THREAD_NAME: span.thread_name,
+        reading.TASK_NAME: span.task_name,
+        reading.STATUS_TEXT: span.status_text,
+    }
+    return {key: value for key, value in own.items() if value and key not in span.attributes}
 
 
-def _value(value: Any) -> Any:
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return _attributes(value.kvlist_value.values)
-    return getattr(value, kind)
+def _time(time_ns: int) -> int:
+    return min(max(time_ns, 0), reading.LARGEST)
+
+
+def _dropped(count: int) -> int:
+    return min(max(count, 0), _MOST_DROPPED)
 
 
 def _put(pairs: Any, attributes: Mapping[str, Any]) -> None:
     for key, value in attributes.items():
-        _set(pairs.add(key=key).value, value)
+        _set(pairs.add(key=clean_text(key)).value, value)
 
 
 def _set(out: Any, value: Any) -> None:
     if isinstance(value, bool):
         out.bool_value = value
     elif isinstance(value, str):
-        out.string_value = value
-    elif isinstance(value, int):
+        out.string_value = clean_text(value)
+    elif isinstance(value, int) and -_SIGNED <= value < _SIGNED:
         out.int_value = value
     elif isinstance(value, float):
         out.double_value = value
@@ -181,3 +192,5 @@ def _set(out: Any, value: Any) -> None:
         out.array_value.SetInParent()
         for item in value:
             _set(out.array_value.values.add(), item)
+    elif value is not None:
+        out.string_value = safe_str(value)

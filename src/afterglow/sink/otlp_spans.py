@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from afterglow.clock import Clock, SystemClock
 from afterglow.config import SendConfig, load
 from afterglow.errors import SinkError, SinkUnavailableError, UnencodableError
 from afterglow.model.run import Process
-from afterglow.model.span import Span
 from afterglow.ports import SpanBatch
 from afterglow.sink.otlp import OtlpPost, cut
 from afterglow.write.complaints import Complaints, to_stderr
@@ -92,41 +89,10 @@ def _payloads(batch: SpanBatch) -> list[bytes]:
     from afterglow.otlp.payload import payload_of
 
     resource = resource_of(batch.process)
-    payloads = []
     try:
-        for span in batch.spans():
-            try:
-                payloads.append(payload_of(span, resource))
-            except ValueError:
-                payloads.append(payload_of(_narrow(span), resource))
+        return [payload_of(span, resource) for span in batch.spans()]
     except (ValueError, TypeError, OverflowError) as error:
         raise UnencodableError(f"{type(error).__name__}: {error}") from error
-    return payloads
-
-
-def _narrow(span: Span) -> Span:
-    """The same span with integers of more than OTLP's 64 bits, sign included, as texts."""
-    return msgspec.structs.replace(
-        span,
-        attributes=_narrowed(span.attributes),
-        events=tuple(
-            msgspec.structs.replace(event, attributes=_narrowed(event.attributes))
-            for event in span.events
-        ),
-        links=tuple(
-            msgspec.structs.replace(link, attributes=_narrowed(link.attributes))
-            for link in span.links
-        ),
-    )
-
-
-def _narrowed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _narrowed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_narrowed(item) for item in value]
-    too_wide = type(value) is int and not -(1 << 63) <= value < 1 << 63
-    return str(value) if too_wide else value
 
 
 def resource_of(process: Process) -> dict[str, Any]:

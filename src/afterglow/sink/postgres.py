@@ -86,7 +86,7 @@ def _page(project: str, parts: Sequence[SegmentPart]) -> Page:
     from afterglow.store.rows import Rows
 
     found, unreadable = read_columns(
-        [payload for part in parts for payload in part.payloads], plain_json
+        [payload for part in parts for payload in part.payloads], plain_json, keep_own=True
     )
     where = [at for at, part in enumerate(parts) for _ in part.payloads]
     lost = [0] * len(parts)
