@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afterglow.clock import SystemClock
-from afterglow.config import BufferConfig, FlushConfig
+from afterglow.config import BufferConfig, FlushConfig, IntakeConfig
 from afterglow.errors import SettingError
 from afterglow.flush.drain import Drained, drain
 from afterglow.flush.flusher import Flusher
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from afterglow.buffer.check import Problem
     from afterglow.buffer.connect import Nodes
     from afterglow.buffer.inspect import Inspector
+    from afterglow.buffer.journaled import JournaledBuffer
     from afterglow.buffer.rollout import Rollout
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "flush_service",
     "looked_at",
     "open_buffer",
+    "open_journaled",
     "supervised",
 ]
 
@@ -66,6 +68,21 @@ def open_buffer(config: BufferConfig, *, role: str = "library") -> SegmentBuffer
     from afterglow.buffer.redis import RedisBuffer
 
     return RedisBuffer.from_url(config.url, config, role=role)
+
+
+def open_journaled(
+    config: BufferConfig,
+    folder: str | os.PathLike[str],
+    intake: IntakeConfig | None = None,
+    report: Callable[[str], None] = to_stderr,
+) -> JournaledBuffer:
+    """A buffer in memory that survives `kill -9` by a journal in this folder.
+
+    Raises SpoolBusyError where another process has the folder, and SpoolError.
+    """
+    from afterglow.buffer.journaled import JournaledBuffer
+
+    return JournaledBuffer.open(folder, config, intake, report=report)
 
 
 def flush_in_thread(

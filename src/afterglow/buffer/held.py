@@ -13,12 +13,13 @@ NEVER_NS = 1 << 100
 
 
 class HeldEntry:
-    """An entry with its payloads; `live` of its spans have not gone yet."""
+    """An entry with its payloads; `live` of its spans have not gone yet. `mark`: see Journal."""
 
-    __slots__ = ("entry", "live", "payloads")
+    __slots__ = ("entry", "live", "mark", "payloads")
 
-    def __init__(self, entry: Entry, payloads: list[bytes]) -> None:
+    def __init__(self, entry: Entry, payloads: list[bytes], mark: int) -> None:
         self.entry = entry
+        self.mark = mark
         self.payloads: list[bytes | None] = list(payloads)
         self.live = len(payloads)
 
@@ -49,7 +50,7 @@ class HeldEntry:
             bytes([entry.flags[at] for at in places]),
             [entry.sizes[at] for at in places],
         )
-        return HeldEntry(slim, [p for p in self.payloads if p is not None])
+        return HeldEntry(slim, [p for p in self.payloads if p is not None], self.mark)
 
 
 class Seal:

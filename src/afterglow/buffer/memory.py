@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heappop
 
 from afterglow.assembly import (
     Part,
-    Piece,
     SegmentPlan,
     Subsegment,
-    Tree,
-    ids_of_pieces,
     not_spans,
     subsegments,
 )
-from afterglow.buffer.held import NEVER_NS, HeldEntry, HeldTrace, Seal
-from afterglow.buffer.remembered import Remembered
+from afterglow.buffer.held import NEVER_NS, HeldTrace, Seal
+from afterglow.buffer.held_traces import HeldTraces, Queue, size_of
+from afterglow.buffer.intake_journal import Journal
 from afterglow.config.buffer import BufferConfig
-from afterglow.config.setting import checked
-from afterglow.errors import SpanBufferError
+from afterglow.errors import SpoolError
 from afterglow.ledger import BufferDropReason
 from afterglow.model.segment import AddResult, BufferBooks, BufferedSpan, Fence, SegmentPart
 
 __all__ = ["MemoryBuffer"]
 
-#: About what a span that waits costs beside its payload: 70 bytes in batches with many spans of a
-#: trace, 120 with 20, 320 with 4 (CPython 3.13). Not counted is the tree of a trace that is being
-#: taken: of one of 300,000 spans it was, for that while, another 1,300 bytes a span.
-SPAN_BYTES = 250
 _RETRY_AFTER_S = 1.0
 
-_Queue = list[tuple[int, int, HeldTrace]]
+#: Parts that are acknowledged with the lock held once.
+_AT_ONCE = 64
 
 
-class MemoryBuffer:
+class MemoryBuffer(HeldTraces):
     """A `SegmentBuffer` (ports.py) in this process; any number of threads may use it.
 
     What it holds is gone with the process: who must not lose it writes it down before. It holds at
@@ -48,27 +41,10 @@ class MemoryBuffer:
     Raises SettingError for a setting that is out of its limits.
     """
 
-    def __init__(self, config: BufferConfig | None = None) -> None:
-        config = checked(config or BufferConfig())
-        self._config = config
-        self._root_look_ns = round(min(config.root_timeout_s, config.max_open_s) * 1e9)
-        self._look_ns = round(min(config.timeout_s, config.max_open_s) * 1e9)
-        self._lease_ns = round(config.lease_s * 1e9)
-        self._tombstone_ns = round(config.tombstone_s * 1e9)
-        # All below is owned by the lock, but for a seal's tree (see Seal).
-        self._lock = threading.Lock()
-        self._closed = False
-        self._traces: dict[tuple[str, bytes], HeldTrace] = {}
-        #: For each shard: (when to look, tie-breaker, trace); valid while it is its `look_ns`.
-        self._queues: list[_Queue] = [[] for _ in range(config.shards)]
-        self._pushes = 0
-        self._tokens = 0
-        self._remembered = Remembered(config.max_held_bytes // 4)
-        self._held_bytes = 0
-        self._ingested = 0
-        self._delivered = 0
-        self._held = 0
-        self._dropped: dict[str, Counter[str]] = {}
+    def __init__(
+        self, config: BufferConfig | None = None, *, journal: Journal | None = None
+    ) -> None:
+        super().__init__(config, journal)
 
     @property
     def held_bytes(self) -> int:
@@ -85,30 +61,18 @@ class MemoryBuffer:
         for reasons in dropped.values():
             n_dropped.update(reasons)
         accepted = len(spans) - n_dropped.total()
-        size = SPAN_BYTES * accepted + sum(sum(one.entry.sizes) for one in found)
+        size = size_of(found)
+        record = self._journal.encode(spans, now_ns)
         with self._lock:
             room = self._config.max_held_bytes - self._held_bytes
-            if accepted and (self._closed or (size > room and self._held)):
+            if accepted and (self._closed or (size > room and self._books.held_spans)):
                 reason = "the buffer is closed" if self._closed else "the buffer is full"
-                return AddResult(
-                    accepted=0, refused=len(spans), reason=reason, retry_after_s=_RETRY_AFTER_S
-                )
-            self._remembered.expire(now_ns)
-            for project, reasons in dropped.items():
-                self._dropped.setdefault(project, Counter()).update(reasons)
-            self._ingested += len(spans)
-            self._held += accepted
-            self._held_bytes += size
-            for project, trace_id, entry, payloads in found:
-                key = (project, trace_id)
-                trace = self._traces.get(key)
-                if trace is None:
-                    trace = HeldTrace(project, trace_id, self._config.shards)
-                    self._traces[key] = trace
-                trace.entries.append(HeldEntry(entry, payloads))
-                # Spans under what went out, or is just going, are due like those under a root.
-                soon = trace.seal is not None or key in self._remembered or entry.has_root
-                self._look(trace, now_ns + (self._root_look_ns if soon else self._look_ns))
+                return _refused(len(spans), reason)
+            try:
+                mark = self._journal.came(record, accepted, now_ns)
+            except SpoolError as error:
+                return _refused(len(spans), str(error))
+            self._hold(found, dropped, now_ns, mark)
         return AddResult(accepted=accepted, dropped=dict(n_dropped))
 
     def take_due(
@@ -152,18 +116,9 @@ class MemoryBuffer:
     ) -> int:
         """Forget parts whose fence is valid, and count them; returns how many there were."""
         ours = 0
-        for part in parts:
+        for start in range(0, len(parts), _AT_ONCE):
             with self._lock:
-                trace = self._owned(part)
-                if trace is None or trace.seal is None:
-                    continue
-                planned = trace.seal.waiting.pop(part.message_id, None)
-                if planned is None:
-                    continue
-                ours += 1
-                self._gone(trace, trace.seal, *planned, dropped)
-                if not trace.seal.waiting:
-                    self._finish(trace, trace.seal)
+                ours += self._acknowledge(parts[start : start + _AT_ONCE], dropped)
         return ours
 
     def release(self, parts: Sequence[SegmentPart]) -> None:
@@ -177,12 +132,7 @@ class MemoryBuffer:
     def ledger(self) -> BufferBooks:
         """The books, as they are at one moment."""
         with self._lock:
-            return BufferBooks(
-                ingested=self._ingested,
-                delivered=self._delivered,
-                held=self._held,
-                dropped={project: dict(reasons) for project, reasons in self._dropped.items()},
-            )
+            return self._books.read()
 
     def close(self) -> None:
         """Take nothing in any more; what is held can still be taken."""
@@ -208,19 +158,7 @@ class MemoryBuffer:
 
     # --- What follows is called with the lock held, but for _plan and _part, which take it. ---
 
-    def _look(self, trace: HeldTrace, when_ns: int) -> None:
-        """A flusher is to look at the trace at that time, or before."""
-        if trace.seal is not None:
-            trace.wish_ns = min(trace.wish_ns, when_ns)
-        elif when_ns < trace.look_ns:
-            self._queue(trace, when_ns)
-
-    def _queue(self, trace: HeldTrace, when_ns: int) -> None:
-        trace.look_ns = when_ns
-        self._pushes += 1
-        heappush(self._queues[trace.shard], (when_ns, self._pushes, trace))
-
-    def _oldest_first(self, shards: Collection[int] | None) -> deque[_Queue]:
+    def _oldest_first(self, shards: Collection[int] | None) -> deque[Queue]:
         chosen = range(self._config.shards) if shards is None else shards
         with self._lock:
             queues = [
@@ -229,7 +167,7 @@ class MemoryBuffer:
             return deque(sorted(queues, key=lambda queue: queue[0][:2]))
 
     def _seal_next(
-        self, now_ns: int, owner: str, queues: deque[_Queue]
+        self, now_ns: int, owner: str, queues: deque[Queue]
     ) -> tuple[HeldTrace, Seal] | None:
         """Seal the next trace that is to be looked at, or take a dead owner's over."""
         with self._lock:
@@ -263,15 +201,6 @@ class MemoryBuffer:
             self._queue(trace, until_ns)
             return trace, seal
 
-    def _give_tree(self, trace: HeldTrace, seal: Seal) -> None:
-        tree = trace.tree or Tree(trace.project, trace.trace_id, self._config, {})
-        tree.remembered = self._remembered.mapping((trace.project, trace.trace_id))
-        trace.tree = None
-        seal.tree = tree
-        seal.fresh = [
-            trace.held_entry(number).entry for number in range(trace.in_tree, seal.n_entries)
-        ]
-
     def _plan(self, trace: HeldTrace, seal: Seal) -> bool:
         """Find what of a sealed trace is due; False if nothing is, or somebody took it over."""
         tree = seal.tree
@@ -292,25 +221,6 @@ class MemoryBuffer:
             if not waiting:
                 self._finish(trace, seal)
             return bool(waiting)
-
-    def _drop_duplicates(self, trace: HeldTrace, pieces: list[Piece]) -> None:
-        n_spans = n_bytes = 0
-        for number, positions in pieces:
-            sizes = trace.held_entry(number).entry.sizes
-            n_spans += len(positions)
-            n_bytes += sum(sizes[at] for at in positions)
-        trace.free(pieces)
-        self._count_out(trace, n_spans, n_bytes, "duplicate")
-
-    def _count_out(
-        self, trace: HeldTrace, n_spans: int, n_bytes: int, dropped: BufferDropReason | None
-    ) -> None:
-        self._held -= n_spans
-        self._held_bytes -= n_bytes + SPAN_BYTES * n_spans
-        if dropped is None:
-            self._delivered += n_spans
-        else:
-            self._dropped.setdefault(trace.project, Counter())[dropped] += n_spans
 
     def _part(
         self, trace: HeldTrace, seal: Seal, segment: SegmentPlan, planned: Part
@@ -342,55 +252,6 @@ class MemoryBuffer:
             fence=Fence(seal.owner, seal.token, seal.generation),
         )
 
-    def _owned(self, part: SegmentPart) -> HeldTrace | None:
-        """The trace that a part was taken of, if its fence is still valid."""
-        if not isinstance(part, SegmentPart):
-            raise SpanBufferError("acknowledge and release take the parts that take_due gave")
-        trace = self._traces.get((part.project, part.trace_id))
-        if trace is None or trace.seal is None:
-            return None
-        seal = trace.seal
-        return trace if part.fence == (seal.owner, seal.token, seal.generation) else None
 
-    def _gone(
-        self,
-        trace: HeldTrace,
-        seal: Seal,
-        segment: SegmentPlan,
-        part: Part,
-        dropped: BufferDropReason | None,
-    ) -> None:
-        """A part is safe elsewhere: let go of its spans, and remember that they were here."""
-        assert seal.tree is not None and seal.plan is not None
-        ids = b"".join(ids_of_pieces(part.pieces, seal.tree.entries))
-        if seal.plan.left:
-            seal.tree.remove(part.pieces)
-        trace.free(part.pieces)
-        self._count_out(trace, part.n_spans, part.payload_bytes, dropped)
-        if self._tombstone_ns:
-            key = (trace.project, trace.trace_id)
-            until_ns = seal.sealed_ns + self._tombstone_ns
-            self._remembered.add(key, segment.root_span_id, ids, until_ns)
-
-    def _finish(self, trace: HeldTrace, seal: Seal) -> None:
-        """Nothing that was sealed is left: the next generation begins."""
-        tree = seal.tree
-        assert tree is not None and seal.plan is not None
-        trace.seal = None
-        trace.generation += 1
-        if not seal.plan.left:
-            del trace.entries[: seal.n_entries]
-            trace.tree = None
-            trace.in_tree = 0
-        else:
-            trace.tree = tree
-            trace.in_tree = seal.n_entries
-            if tree.gone > len(tree):
-                trace.compact()
-        if not trace.entries:
-            trace.look_ns = NEVER_NS
-            del self._traces[trace.project, trace.trace_id]
-            return
-        next_ns = seal.plan.next_due_ns
-        wish_ns, trace.wish_ns = trace.wish_ns, NEVER_NS
-        self._queue(trace, wish_ns if next_ns is None else min(next_ns, wish_ns))
+def _refused(n_spans: int, reason: str) -> AddResult:
+    return AddResult(accepted=0, refused=n_spans, reason=reason, retry_after_s=_RETRY_AFTER_S)

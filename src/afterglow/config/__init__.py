@@ -15,6 +15,7 @@ from afterglow.config.collect import ServeConfig
 from afterglow.config.file import read_settings_file
 from afterglow.config.flush import FlushConfig
 from afterglow.config.ingest import IngestConfig
+from afterglow.config.intake import IntakeConfig
 from afterglow.config.kafka import KafkaInConfig, KafkaOutConfig
 from afterglow.config.keep import KeepConfig
 from afterglow.config.memory import ErrorConfig, MemoryConfig, SnapshotConfig
@@ -40,6 +41,7 @@ __all__ = [
     "ErrorConfig",
     "FlushConfig",
     "IngestConfig",
+    "IntakeConfig",
     "JournalConfig",
     "KafkaInConfig",
     "KafkaOutConfig",
@@ -86,6 +88,7 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
     ErrorConfig,
     ServeConfig,
     IngestConfig,
+    IntakeConfig,
     OtlpConfig,
 )
 
@@ -93,6 +96,7 @@ ROOMS: tuple[type[msgspec.Struct], ...] = (
 TABLES: dict[str, type[msgspec.Struct]] = {
     "serve": ServeConfig,
     "ingest": IngestConfig,
+    "intake": IntakeConfig,
     "otlp": OtlpConfig,
     "buffer": BufferConfig,
     "flush": FlushConfig,
