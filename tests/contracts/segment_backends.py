@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from afterglow.buffer import MemoryBuffer, RedisBuffer
-from afterglow.config import BufferConfig
+from afterglow.buffer.journaled import JournaledBuffer
+from afterglow.config import BufferConfig, IntakeConfig
 from afterglow.ports import SegmentBuffer
 
 __all__ = ["BACKENDS", "Backend"]
@@ -36,6 +37,21 @@ def memory(request: pytest.FixtureRequest) -> Backend:
         return MemoryBuffer(config)
 
     return Backend(new, lambda buffer: buffer)
+
+
+def journaled(request: pytest.FixtureRequest) -> Backend:
+    """In small files, so that they begin and go all the time."""
+    folders = request.getfixturevalue("tmp_path_factory").mktemp("intake")
+    numbers = count()
+    opened: list[JournaledBuffer] = []
+    request.addfinalizer(lambda: [buffer.close() for buffer in opened])
+
+    def new(config: BufferConfig) -> SegmentBuffer:
+        intake = IntakeConfig(max_file_bytes=64 << 10)
+        opened.append(JournaledBuffer.open(folders / str(next(numbers)), config, intake))
+        return opened[-1]
+
+    return Backend(new, lambda buffer: buffer, examples=30)
 
 
 def redis_at(url: str) -> Backend:
@@ -62,6 +78,7 @@ def redis_cluster(request: pytest.FixtureRequest) -> Backend:
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "memory": memory,
+    "journaled": journaled,
     "redis": redis_single,
     "redis-cluster": redis_cluster,
 }

@@ -36,6 +36,8 @@ class Seal:
     message_ids: dict[PartName, str] = field(default_factory=dict)
     #: Why parts were dropped rather than delivered.
     dropped: dict[PartName, str] = field(default_factory=dict)
+    #: What was said of each part that was acknowledged.
+    said: dict[PartName, str | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -100,13 +102,19 @@ class Model:
         return parts
 
     def acknowledge(self, parts: Sequence[SegmentPart], dropped: str | None = None) -> None:
-        """Acknowledge any parts, ours or not, once or more often."""
+        """Acknowledge any parts, ours or not, once or more often.
+
+        In memory the first word on what became of a part counts, and Redis may take the last:
+        nobody says of one part that it was delivered and that it was dropped, nor does this.
+        """
         ours = 0
         again = False
+        parts = [part for part in parts if self._agrees(part, dropped)]
         for part in parts:
             seal = self._seal_of(part)
             if seal is not None:
                 name = (part.root_span_id, part.part)
+                seal.said[name] = dropped
                 again = again or name not in seal.waiting
                 ours += name in seal.waiting
                 seal.waiting.discard(name)
@@ -117,6 +125,10 @@ class Model:
         said = self.buffer.acknowledge(parts, dropped=dropped)  # type: ignore[arg-type]
         assert said == ours or (again and said >= ours)
         self.check_books()
+
+    def _agrees(self, part: SegmentPart, dropped: str | None) -> bool:
+        seal = self._seal_of(part)
+        return seal is None or seal.said.get((part.root_span_id, part.part), dropped) == dropped
 
     def release(self, parts: Sequence[SegmentPart]) -> None:
         for part in parts:

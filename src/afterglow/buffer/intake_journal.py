@@ -109,7 +109,7 @@ class IntakeJournal:
         """
         self._pay()
         if self.spool.size_bytes + len(record) > self._max_bytes:
-            self._make_room(now_ns)
+            self._make_room(now_ns, len(record))
         at = self.spool.append(record)
         self._held[at.file] += held
         if at.file != self._file:
@@ -147,12 +147,12 @@ class IntakeJournal:
         for file in [file for file in self._until_ns if file < before]:
             del self._until_ns[file]
 
-    def _make_room(self, now_ns: int) -> None:
+    def _make_room(self, now_ns: int, more_bytes: int) -> None:
         """Beyond the bound, what went is remembered no longer."""
         self.tidy(now_ns)
-        if self.spool.size_bytes > self._max_bytes // 2:
+        if self.spool.size_bytes + more_bytes > self._max_bytes:
             self._forget(min(self._held, default=self.spool.end.file))
-        if self.spool.size_bytes > self._max_bytes:
+        if self.spool.size_bytes + more_bytes > self._max_bytes:
             raise SpoolFullError(
                 f"{self.spool.folder} has reached its bound of {self._max_bytes:,} bytes: what is "
                 "held must go out first"
