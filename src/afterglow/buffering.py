@@ -74,15 +74,19 @@ def open_journaled(
     config: BufferConfig,
     folder: str | os.PathLike[str],
     intake: IntakeConfig | None = None,
+    *,
+    now_ns: int | None = None,
     report: Callable[[str], None] = to_stderr,
 ) -> JournaledBuffer:
     """A buffer in memory that survives `kill -9` by a journal in this folder.
+
+    What it held came by `now_ns` at the latest, whatever the clock said then.
 
     Raises SpoolBusyError where another process has the folder, and SpoolError.
     """
     from afterglow.buffer.journaled import JournaledBuffer
 
-    return JournaledBuffer.open(folder, config, intake, report=report)
+    return JournaledBuffer.open(folder, config, intake, now_ns=now_ns, report=report)
 
 
 def flush_in_thread(

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 __all__ = [
     "Anchor",
     "Clock",
+    "SteadyClock",
     "SystemClock",
     "anchor_now",
     "anchor_of",
@@ -87,6 +88,24 @@ class SystemClock:
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         return event.wait(timeout_s)
+
+
+class SteadyClock:
+    """A clock whose wall time goes on as it began, however the machine's is set meanwhile: what
+    waits for a time is not held up when that steps back, nor let go too soon when it steps on."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._anchor = anchor_of(self._clock)
+
+    def monotonic_ns(self) -> int:
+        return self._clock.monotonic_ns()
+
+    def wall_ns(self) -> int:
+        return self._anchor.wall(self._clock.monotonic_ns())
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        return self._clock.wait(event, timeout_s)
 
 
 _SYSTEM = SystemClock()

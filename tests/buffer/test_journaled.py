@@ -90,6 +90,21 @@ def test_what_went_does_not_come_again_and_late_spans_find_their_root(tmp_path: 
     assert books_in(tmp_path) == books
 
 
+def test_a_clock_that_was_set_back_holds_nothing_up(tmp_path: Path) -> None:
+    buffer = JournaledBuffer.open(tmp_path, CONFIG)
+    buffer.add([span(1)], 9_000 * SECOND)
+    buffer.acknowledge(take(buffer, 9_002 * SECOND))
+    buffer.add([span(1, trace=2)], 9_003 * SECOND)
+    died(buffer)
+    again = JournaledBuffer.open(tmp_path, CONFIG, now_ns=100 * SECOND)
+    assert [part.trace_id for part in take(again, 102 * SECOND)] == [span(1, trace=2).trace_id]
+    again.add([span(2, parent=1)], 102 * SECOND)  # its parent is still remembered ...
+    assert take(again, 104 * SECOND)[0].addendum
+    again.add([span(3, trace=3)], 200 * SECOND)  # ... but not for ever
+    assert len(again._remembered) == 0
+    again.close()
+
+
 def test_parts_that_a_sink_refused_stay_refused(tmp_path: Path) -> None:
     buffer = JournaledBuffer.open(tmp_path, CONFIG)
     buffer.add([span(1)], 0)

@@ -44,7 +44,7 @@ def test_an_empty_file_is_fine(tmp_path: Path) -> None:
     [
         ("[bufer]\n", "there is no table [bufer]: did you mean [buffer]?"),
         ("[buffer]\nroot_timeout = 1\n", "did you mean 'root_timeout_s'?"),
-        ("[retention]\nmax_bytes = 1\n", "[retention] has no 'max_bytes': did you mean 'keep_max"),
+        ("[retention]\nmax_byte = 1\n", "[retention] has no 'max_byte': did you mean 'keep_max"),
         ("[serve]\nroot_timeout_s = 1\n", "'root_timeout_s': it belongs under [buffer]"),
         ("drain_timeout_s = 3\n", "stands outside of a table: it belongs under [serve]"),
         ("buffer = 3\n", "buffer is a table: write [buffer] and its keys below it"),

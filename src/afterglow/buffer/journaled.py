@@ -33,6 +33,7 @@ from afterglow.store.columns import zstd
 __all__ = ["JournaledBuffer", "books_in"]
 
 _Key = tuple[str, bytes]
+_FOR_EVER_NS = 1 << 62
 _DAMAGED = (msgspec.DecodeError, zstd.ZstdError, ValueError)
 
 
@@ -57,9 +58,11 @@ class JournaledBuffer(MemoryBuffer):
         config: BufferConfig | None = None,
         intake: IntakeConfig | None = None,
         *,
+        now_ns: int | None = None,
         report: Callable[[str], None] = lambda _line: None,
     ) -> Self:
-        """The buffer of a folder, with what it held."""
+        """The buffer of a folder, with what it held, which came by `now_ns` at the latest: a clock
+        that was set back since must not hold it up."""
         intake = intake or IntakeConfig()
         spool = Spool(
             folder, max_file_bytes=intake.max_file_bytes, fsync=intake.fsync, report=report
@@ -68,7 +71,7 @@ class JournaledBuffer(MemoryBuffer):
             journal = IntakeJournal(spool, max_bytes=intake.max_bytes, report=report)
             buffer = cls(journal, config or BufferConfig())
             journal.books = lambda: buffer._books
-            buffer._replay(spool, report)
+            buffer._replay(spool, _FOR_EVER_NS if now_ns is None else now_ns, report)
             spool.begin_file()
         except BaseException:
             spool.close()
@@ -89,14 +92,15 @@ class JournaledBuffer(MemoryBuffer):
         with self._lock:
             self._intake.spool.close()
 
-    def _replay(self, spool: Spool, report: Callable[[str], None]) -> None:
+    def _replay(self, spool: Spool, now_ns: int, report: Callable[[str], None]) -> None:
         gone = _GoneSpans()
         for file, one in read_gone(spool.read()):
             gone.add(one)
-            self._intake.restored(file, 0, one.until_ns)
-            key = (one.project, one.trace_id)
-            if self._tombstone_ns and one.until_ns:
-                self._remembered.add(key, one.root_span_id, one.span_ids, one.until_ns)
+            until_ns = min(one.until_ns, now_ns + self._tombstone_ns)
+            self._intake.restored(file, 0, until_ns)
+            if self._tombstone_ns:
+                key = (one.project, one.trace_id)
+                self._remembered.add(key, one.root_span_id, one.span_ids, until_ns)
         files = spool.files()
         first = read_header(files[0].header) if files else None
         books = first or HeldBooks()
@@ -109,7 +113,8 @@ class JournaledBuffer(MemoryBuffer):
                 unreadable += 1
                 continue
             if came is not None:
-                self._hold_again(at, *came, gone, books)
+                came_ns, spans = came
+                self._hold_again(at, min(came_ns, now_ns), spans, gone, books)
         for project, reasons in held.dropped.items():
             for reason, count in reasons.items():
                 books.drop(project, reason, count)

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from afterglow import buffering
+from afterglow.clock import Clock, SteadyClock
 from afterglow.collecting.exposition import Sample
 from afterglow.collecting.folder import Folder
 from afterglow.collecting.health import Health
@@ -43,6 +44,8 @@ class Between:
     """What the rest of a service sees. `samples` never raises; `failure` is what ended it."""
 
     buffer: SegmentBuffer
+    #: What spans are timed by as they come.
+    clock: Clock
     samples: Callable[[], Iterable[Sample]]
     #: What sinks in other processes counted.
     counted: Callable[[], Counted] = dict
@@ -60,19 +63,20 @@ def start_embedded(
     health: Health,
 ) -> Between:
     """Read the journal back into the buffer, then flush. Raises what keeps it from that."""
-    from afterglow.buffer.memory import MemoryBuffer
-
     files = visible = None
     if stores_in_file(settings):
         files = ProjectFiles(settings.database)
         steps.add("store", lambda _left_s: files.close())
         visible = Visible(files, max_span_bytes=settings.buffer.max_span_bytes, report=log.report)
     sink = sinks.open(counts, log.report, files=files)
-    buffer = MemoryBuffer(settings.buffer)
+    clock = SteadyClock()
+    buffer = buffering.open_journaled(
+        settings.buffer, folder.intake, settings.intake, now_ns=clock.wall_ns(), report=log.report
+    )
     steps.add("buffer", lambda _left_s: buffer.close())
     flusher = Flusher(
         buffer, sink, owner=buffering.owner_name(0), config=settings.flush,
-        lease_s=settings.buffer.lease_s, report=log.report,
+        lease_s=settings.buffer.lease_s, report=log.report, clock=clock,
     )  # fmt: skip
     thread = FlusherThread(
         flusher, config=msgspec.structs.replace(settings.flush, stop_timeout_s=1.0),
@@ -86,9 +90,12 @@ def start_embedded(
 
     def samples() -> Iterator[Sample]:
         yield Sample("afterglow_buffer_held_bytes", buffer.held_bytes)
+        yield Sample("afterglow_journal_bytes", buffer.journal_bytes)
         yield from _flush_samples("0", flusher.counts, up=thread.is_alive, deaths=0)
 
-    return Between(buffer, samples, on_accepted=visible.accept if visible is not None else None)
+    return Between(
+        buffer, clock, samples, on_accepted=visible.accept if visible is not None else None
+    )
 
 
 def start_cluster(
@@ -129,6 +136,7 @@ def start_cluster(
 
     return Between(
         buffer,
+        SteadyClock(),
         samples,
         counted=lambda: _sum(one.counted for one in supervisor.status),
         failure=lambda: supervisor.failure,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from afterglow.buffer.journaled import books_in
 from afterglow.collecting.folder import folder_of
 from afterglow.collecting.sending import queues_in
 from afterglow.collecting.sinks import projects_of
@@ -84,7 +85,7 @@ def audit_service(database: Path) -> ServiceAudit | None:
     folder = folder_of(database)
     if not folder.is_dir():
         return None
-    buffer = _journaled(folder / "intake")
+    buffer = books_in(folder / "intake")
     # The buffer first: what is delivered meanwhile is in the store then.
     return ServiceAudit(
         where=str(folder),
@@ -101,10 +102,6 @@ def audit_cluster(config: BufferConfig) -> ServiceAudit:
 
     with buffering.desk(config) as desk:
         return ServiceAudit(where=desk.address, buffer=desk.inspector.books())
-
-
-def _journaled(intake: Path) -> BufferBooks | None:
-    return None
 
 
 def _stored(database: Path) -> Iterator[StoredIn]:

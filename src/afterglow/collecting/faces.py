@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from afterglow.clock import SystemClock
 from afterglow.collecting.between import Between
 from afterglow.collecting.health import Health
 from afterglow.collecting.log import Log
@@ -56,7 +55,7 @@ class Faces:
             between.buffer,
             OtlpRules.of(settings.otlp),
             counts,
-            clock=SystemClock(),
+            clock=between.clock,
             on_accepted=between.on_accepted,
             report=log.report,
         )

@@ -17,6 +17,7 @@ from afterglow.config import (
     BufferConfig,
     FlushConfig,
     IngestConfig,
+    IntakeConfig,
     KafkaInConfig,
     KafkaOutConfig,
     OtlpConfig,
@@ -55,6 +56,7 @@ class ServeSettings:
     serve: ServeConfig
     ingest: IngestConfig
     otlp: OtlpConfig
+    intake: IntakeConfig
     buffer: BufferConfig
     flush: FlushConfig
     servers: ServersConfig
@@ -131,6 +133,7 @@ def load_settings(
         serve=room(ServeConfig, base),
         ingest=room(IngestConfig, base),
         otlp=room(OtlpConfig, base),
+        intake=room(IntakeConfig, base),
         send=room(SendConfig, base),
         kafka_in=room(KafkaInConfig, base),
         kafka_out=room(KafkaOutConfig, base),
