@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from afterglow.errors import MalformedOtlpError, OtlpLimitError
-from afterglow.ingest.intake import Intake, Outcome, RefusedBy, Taken
+from afterglow.ingest.intake import Body, Intake, Outcome, RefusedBy, Taken
 from afterglow.model.segment import BufferedSpan
 
 from .conftest import Rig, request_of
@@ -115,3 +115,20 @@ def test_all_that_is_counted_is_on_the_page() -> None:
     section = page.partition("## Requests of a collector")[2].partition("\n## ")[0]
     for name in (*get_args(Outcome), *get_args(RefusedBy)):
         assert f"| `{name}` |" in section
+
+
+def test_many_are_added_at_once_and_each_is_decoded_alone(rig: Rig) -> None:
+    bodies = [Body(request_of(2), False, "shop"), Body(b"\xff", False, "shop", 7),
+              Body(request_of(3), False, "depot")]  # fmt: skip
+    first, wrong, last = rig.intake.take_many(bodies, face="http")
+    assert first == last == Taken(accepted=5)
+    assert isinstance(wrong, MalformedOtlpError)
+    assert rig.buffer.begun == 1
+    assert rig.shown == rig.buffer.spans
+    assert [span.project for span in rig.buffer.spans] == ["shop"] * 2 + ["depot"] * 3
+    assert rig.outcomes() == {"accepted": 2, "malformed": 1}
+    assert rig.total("received_bytes") == len(request_of(2)) + len(request_of(3)) + 7
+    rig.buffer.refuse_next = 1
+    taken = rig.intake.take_many([bodies[0], bodies[2]], face="http")
+    assert [one.refused for one in taken if isinstance(one, Taken)] == [5, 5]
+    assert rig.outcomes() == {"accepted": 2, "malformed": 1, "refused": 2}

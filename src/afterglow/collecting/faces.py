@@ -68,7 +68,7 @@ class Faces:
         if address_of("grpc", ingest.grpc) is not None:
             self._start_grpc(steps)
         if self._settings.kafka_in.bootstrap_servers:
-            self._start_kafka(steps)
+            self._start_kafka(steps, health)
         elif self.http is None and self.grpc is None:
             raise SettingError("nothing would come in: http, grpc and kafka_in are all off")
         health.ready("intake", lambda: self._intake.closed)
@@ -93,11 +93,12 @@ class Faces:
         steps.add("OTLP/gRPC", lambda left_s: face.stop(left_s() * _FACES_SHARE))
         self.grpc = face.address
 
-    def _start_kafka(self, steps: Steps) -> None:
+    def _start_kafka(self, steps: Steps, health: Health) -> None:
         from afterglow.ingest.kafka import KafkaFace
 
         face = KafkaFace(self._intake, self._settings.kafka_in, report=self._log.report)
         face.start()
+        health.alive("Kafka", lambda: None if face.is_alive else "its thread has ended")
         steps.add("Kafka", lambda left_s: face.stop(left_s() * _FACES_SHARE))
 
     def greeting(self) -> Iterator[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from afterglow.clock import Clock, SystemClock
 from afterglow.config.kafka import KafkaInConfig, properties_of
 from afterglow.errors import MalformedOtlpError, MissingExtraError, OtlpError, SettingError
 from afterglow.ingest.access import is_project
-from afterglow.ingest.intake import Intake
+from afterglow.ingest.intake import Body, Intake, Taken
 from afterglow.write.complaints import Complaints, to_stderr
 
 try:
@@ -24,6 +24,8 @@ __all__ = ["KafkaFace"]
 
 _POLL_S: Final = 0.2
 _AGAIN_S: Final = 1.0
+#: Records are added to the buffer together, until they have so much.
+_TOGETHER_BYTES: Final = 4 << 20
 _PROJECT: Final = "x-afterglow-project"
 Place = tuple[str, int]
 
@@ -80,10 +82,10 @@ class KafkaFace:
         self._is_committing = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        #: Whether this consumer is of no use any more; `step` makes another.
+        self._fatal = False
         try:
-            self._consumer: Any = Consumer(
-                {**self._properties, "error_cb": self._error, "on_commit": self._on_commit}
-            )
+            self._consumer: Any = self._made()
             self._dead: Any = None
             if config.dead_letter_topic:
                 own = properties_of(config.properties, config.properties_file, fixed)
@@ -93,17 +95,28 @@ class KafkaFace:
                 )  # fmt: skip
         except KafkaException as error:
             raise SettingError(f"[kafka_in] {error.args[0].str()}") from None
-        self._consumer.subscribe(
-            [topic.strip() for topic in config.topic.split(",")],
+
+    def _made(self) -> Any:
+        consumer = Consumer(
+            {**self._properties, "error_cb": self._error, "on_commit": self._on_commit}
+        )
+        consumer.subscribe(
+            [topic.strip() for topic in self._config.topic.split(",")],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
+        return consumer
 
     def start(self) -> None:
         """Read, in a thread of its own; the broker need not be there yet."""
         self._thread = threading.Thread(target=self._run, name="afterglow-kafka", daemon=True)
         self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread is not None and self._thread.is_alive()
 
     def stop(self, within_s: float) -> None:
         """Finish what is in hand, commit, leave the group; give up waiting after so long: the
@@ -130,20 +143,52 @@ class KafkaFace:
 
     def step(self, wait_s: float = _POLL_S) -> int:
         """Take what there is, waiting for it so long; the number of records that are done with."""
+        if self._fatal:
+            self._begin_anew()
         self._wake()
         first = self._consumer.poll(wait_s)
         if first is None:
             self._commit()
             return 0
         messages = [first, *self._consumer.consume(self._config.max_records - 1, timeout=0)]
-        done = sum(self._take(message) for message in messages)
+        done = sum(self._take(together) for together in _together(messages))
         self._commit()
         return done
 
-    # --- one record -----------------------------------------------------------------------------
+    def _begin_anew(self) -> None:
+        """Another consumer, from what is committed; librdkafka has no way back from such errors."""
+        self._fatal = False
+        self._consumer.close()
+        self._assigned.clear()
+        for of in (self._resting, self._accepted, self._committed):
+            of.clear()
+        self._is_committing = False
+        self._consumer = self._made()
 
-    def _take(self, message: Any) -> bool:
-        """Whether it is done with: taken, or passed over."""
+    # --- records --------------------------------------------------------------------------------
+
+    def _take(self, messages: list[Any]) -> int:
+        """Add them together; how many are done with: taken, or passed over."""
+        came: list[Any] = []
+        read: list[Body | OtlpError] = []
+        for message in messages:
+            if not self._is_ours(message):
+                continue
+            came.append(message)
+            try:
+                read.append(self._body(message))
+            except OtlpError as error:
+                read.append(error)
+        bodies = [one for one in read if isinstance(one, Body)]
+        outcomes = iter(self._intake.take_many(bodies, face="kafka") if bodies else ())
+        done = 0
+        for message, one in zip(came, read, strict=True):
+            outcome = next(outcomes) if isinstance(one, Body) else one
+            done += self._settle(message, outcome)
+        return done
+
+    def _is_ours(self, message: Any) -> bool:
+        """Whether it is a record to take now; else it is said, or rests."""
         error = message.error()
         if error is not None:
             self._error(error)
@@ -154,21 +199,26 @@ class KafkaFace:
         if place in self._resting or self._is_resting():
             self._rest(place, message.offset())
             return False
-        try:
-            taken = self._intake.take(**self._request(message), face="kafka")
-        except OtlpError as bad:
-            if not self._pass_over(message, bad):
+        return True
+
+    def _settle(self, message: Any, outcome: Taken | OtlpError) -> bool:
+        """In the order of the records: whether this one is done with."""
+        place = message.topic(), message.partition()
+        if place in self._resting:
+            return False  # one before it rests: both are read again
+        if isinstance(outcome, OtlpError):
+            if not self._pass_over(message, outcome):
                 return False
+        elif outcome.refused:
+            self._refused(place, message.offset(), f"{outcome.reason}", outcome.retry_after_s)
+            return False
         else:
-            if taken.refused:
-                self._refused(place, message.offset(), f"{taken.reason}", taken.retry_after_s)
-                return False
             self._complaints.over("refused", "the buffer takes Kafka's records again")
         self._accepted[place] = max(self._accepted.get(place, 0), message.offset() + 1)
         return True
 
-    def _request(self, message: Any) -> dict[str, Any]:
-        """What Intake.take is given. Raises OtlpError, counted, for what cannot be one."""
+    def _body(self, message: Any) -> Body:
+        """What the intake is given. Raises OtlpError, counted, for what cannot be one."""
         headers = {name.lower(): value or b"" for name, value in message.headers() or ()}
         try:
             body = message.value()
@@ -189,7 +239,7 @@ class KafkaFace:
         kind = headers.get("content-type", b"").lower()
         # No request in protobuf begins with a brace, no JSON text of one with anything else.
         json = b"json" in kind if kind else body[:1] == b"{"
-        return {"body": body, "json": json, "project": project, "received_bytes": came}
+        return Body(body, json, project, came)
 
     def _pass_over(self, message: Any, error: OtlpError) -> bool:
         """Say that it is no OTLP, and copy it if asked to; False if that cannot be now."""
@@ -309,5 +359,22 @@ class KafkaFace:
             of.pop(place, None)
 
     def _error(self, error: Any) -> None:
-        if error.code() != KafkaError._PARTITION_EOF:
-            self._complaints.say("kafka", f"Kafka: {error.str()}; trying again, nothing is lost")
+        if error.code() == KafkaError._PARTITION_EOF:
+            return
+        if error.fatal() or error.code() == KafkaError._FATAL:  # messages have but the code
+            self._fatal = True
+        self._complaints.say("kafka", f"Kafka: {error.str()}; trying again, nothing is lost")
+
+
+def _together(messages: list[Any]) -> Iterator[list[Any]]:
+    """The same in their order, cut where they have enough bytes."""
+    found: list[Any] = []
+    size = 0
+    for message in messages:
+        found.append(message)
+        size += len(message)
+        if size >= _TOGETHER_BYTES:
+            yield found
+            found, size = [], 0
+    if found:
+        yield found

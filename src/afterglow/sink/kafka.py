@@ -131,7 +131,7 @@ class KafkaSink:
         error = page.worst
         if error is None:
             raise SinkUnavailableError(f"Kafka at {self._config.bootstrap_servers} does not answer")
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._FATAL:
             # The producer's promise is broken; another begins anew.
             self._producer = self._made()
         if error.code() in _TOO_LARGE:
