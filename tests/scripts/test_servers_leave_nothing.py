@@ -180,6 +180,25 @@ def test_postgres_command(command: Command, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_kafka_command(command: Command, tmp_path: Path) -> None:
+    none = "1kafka: no broker runs; start one with: make kafka\n"
+    assert command("scripts.kafka status") == none
+    lines = command("scripts.kafka start")
+    if "is not on this machine" in lines:
+        pytest.skip("a broker of one's own needs Java and Maven; tests have the mock cluster then")
+    folder = Path(json.loads((tmp_path / "kafka.json").read_text())["folder"])
+    try:
+        assert "127.0.0.1:" in lines
+        assert "runs already" in command("scripts.kafka start")
+        assert "is dead" in command("scripts.kafka crash")
+        assert "is up" in command("scripts.kafka restart")
+        assert "is up" in command("scripts.kafka status")
+    finally:
+        command("scripts.kafka stop")
+    assert not folder.exists()
+    assert command("scripts.kafka stop") == none
+
+
 # --- where they come from -------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ def reachable(settings: ServeSettings) -> Iterator[Server]:
         yield Server("store", partial(postgres_answers, settings))
     for name, kafka in (("kafka_in", settings.kafka_in), ("kafka_out", settings.kafka_out)):
         if kafka.bootstrap_servers:
-            yield Server(name, partial(_kafka, kafka, settings.serve.check_timeout_s))
+            yield Server(name, partial(_kafka, kafka, settings))
     if settings.send.url:
         yield Server("send", partial(_otlp, settings))
 
@@ -66,10 +66,11 @@ def postgres_answers(settings: ServeSettings) -> str:
     return f"{connections.place} answers, its tables are there"
 
 
-def _kafka(kafka: KafkaInConfig | KafkaOutConfig, timeout_s: float) -> str:
+def _kafka(kafka: KafkaInConfig | KafkaOutConfig, settings: ServeSettings) -> str:
     from afterglow.sink.kafka_reach import kafka_answers
 
-    return kafka_answers(kafka, timeout_s)
+    largest_bytes = settings.buffer.max_segment_bytes
+    return kafka_answers(kafka, settings.serve.check_timeout_s, largest_bytes=largest_bytes)
 
 
 def _otlp(settings: ServeSettings) -> str:
