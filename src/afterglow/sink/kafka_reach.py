@@ -67,7 +67,7 @@ def _is_there(name: str, topics: list[str]) -> bool:
 def _taken_bytes(client: Any, topic: str, timeout_s: float) -> int | None:
     """The topic's max.message.bytes; None where we may not know it."""
     from confluent_kafka import KafkaException
-    from confluent_kafka.admin import ConfigResource
+    from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
     asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
