@@ -63,6 +63,10 @@ PROTOBUF = {
     "values": spans(
         field(0x4A, field(0x12, field(0x2A, b"\x0a\0" * (_BODY_BYTES // 2))))
     ),
+    "values in several spans": field(
+        0x0A,
+        field(0x12, field(0x12, field(0x4A, field(0x12, field(0x2A, b"\x0a\0" * 20_000)))) * 120),
+    ),
     "attributes of a resource": field(
         0x0A, field(0x0A, b"\x0a\0" * (_BODY_BYTES // 2)) + field(0x12, field(0x12, b""))
     ),

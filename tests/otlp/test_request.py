@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
@@ -52,6 +52,8 @@ def flat(request: ExportTraceServiceRequest) -> list[bytes]:
     ]
 
 
+# The first one is slow to make: strategies are built, and on a busy machine that is a second.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(requests())
 def test_what_is_put_together_again_is_what_came(request: ExportTraceServiceRequest) -> None:
     spans = read(request.SerializeToString()).spans

@@ -123,6 +123,7 @@ class Ruler:
         self._max_fields = max_fields
         self._max_depth = max_depth
         self._fields = 0
+        self._all_fields = 0
 
     def measure(self, message: bytes, kinds: Kinds) -> None:
         """Raises OtlpLimitError where there is too much in it, MalformedOtlpError."""
@@ -134,6 +135,12 @@ class Ruler:
                 )
             self._fields = 0
             self._walk(message, 0, size, kinds, 0, counts=True)
+            self._all_fields += self._fields
+            if self._all_fields > _MOST_TIMES * self._max_fields:
+                raise OtlpLimitError(
+                    f"large spans have more than {_MOST_TIMES * self._max_fields:,} fields and "
+                    "values: send fewer at once"
+                )
         elif self._may_be_deep(message, 0):
             self._fields = 0
             self._walk(message, 0, size, kinds, 0, counts=False)
@@ -163,6 +170,8 @@ class Ruler:
 
 #: Each level has one of these: the tag of a list (0x2a) or mapping (0x32), or its longer forms.
 _NESTING: Final = b"\x2a\x32\xaa\xb2"
+#: So many times what one may have, all large ones of a request may have: each takes time.
+_MOST_TIMES: Final = 10
 #: What is smaller is not counted: whatever is in it, it stays small.
 _SMALL_BYTES: Final = 16 << 10
 
