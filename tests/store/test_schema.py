@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from afterglow.errors import (
     StoreError,
 )
 from afterglow.store import schema
+from afterglow.store.beaver import is_beaver_file
 from afterglow.store.insert import insert_spans
 from afterglow.store.read import Database
 from tests.store.conftest import JournalWriter, row, spans_in
@@ -149,3 +153,29 @@ def test_after_reading_there_is_one_file(database: Path, writer: JournalWriter) 
 def test_a_folder_that_is_not_there(tmp_path: Path, writer: JournalWriter) -> None:
     with pytest.raises(StoreError, match="cannot be opened"):
         insert_spans(tmp_path / "no" / "x.db", [], writer.process)
+
+
+_LOOK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM awaited").fetchone()[0])
+connection.close()
+"""
+
+
+def seen_by_another_process(database: Path) -> int:
+    command = [sys.executable, "-c", _LOOK, str(database)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.parametrize("look", [schema.verify, is_beaver_file])
+def test_a_look_leaves_the_locks_of_this_process_alone(
+    database: Path, look: Callable[[Path], object]
+) -> None:
+    with closing(schema.initialise(database)) as ours:
+        ours.execute("INSERT INTO awaited VALUES ('a', '1')")
+        look(database)
+        # Were our locks gone, it would take itself for the last one, and remove the log.
+        assert seen_by_another_process(database) == 1
+        ours.execute("INSERT INTO awaited VALUES ('a', '2')")
+        assert seen_by_another_process(database) == 2

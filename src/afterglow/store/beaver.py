@@ -27,7 +27,6 @@ __all__ = ["LOG_TABLES", "BeaverLog", "beaver_error", "is_beaver_file", "log_tab
 #: beaver 1.x, beaver 2.x.
 LOG_TABLES: Final = ("beaver_logs", "__beaver_logs__")
 
-_MAGIC: Final = b"SQLite format 3\x00"
 
 # :log is the log's name, :rows a JSON array of [microseconds, entry]. Dividing in SQL gives the
 # double that Python's own division gives; parsing a decimal fraction might not.
@@ -47,9 +46,7 @@ _encoder = msgspec.json.Encoder()
 def is_beaver_file(path: Path) -> bool:
     """Whether there is a SQLite file at `path` that beaver-db made. Never raises."""
     try:
-        with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                return False
+        # No open() of our own: its close would take the locks of whoever has it open here.
         with contextlib.closing(open_beaver(path)) as connection:
             return bool(log_tables(connection))
     except (OSError, sqlite3.Error, StoreError):

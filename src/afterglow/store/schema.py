@@ -35,7 +35,6 @@ APPLICATION_ID = 0x41474C57  # "AGLW"
 _BUSY_MS = 30_000
 _RETRY_MS = 10
 _LARGEST_PAGE = 1 << 16
-_MAGIC = b"SQLite format 3\0"
 
 
 def _migrations() -> list[tuple[int, str]]:
@@ -111,14 +110,10 @@ def verify(path: Path) -> int:
     """
     if path.is_dir():
         raise NotAStoreError(f"{path} is a folder; name a database file in it")
-    with explained(path), path.open("rb") as file:
-        header = file.read(100)
-    if not header:
-        return 0
-    if len(header) < 100 or not header.startswith(_MAGIC):
-        raise NotAStoreError(f"{path} is no database; name a file that Afterglow wrote")
-    version = int.from_bytes(header[60:64], "big")
-    application = int.from_bytes(header[68:72], "big")
+    with explained(path):
+        if not path.stat().st_size:
+            return 0
+        application, version = _identity(path)
     if application != APPLICATION_ID and not _fresh(path, application):
         raise NotAStoreError(
             f"{path} is another program's database; if ferret-io wrote it: afterglow import FILE"
@@ -126,6 +121,29 @@ def verify(path: Path) -> int:
     if version > SCHEMA_VERSION:
         raise newer(path, version)
     return version
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Application id and schema version as the file itself has them, whatever its log says.
+
+    SQLite reads them, never an open() of ours: to close a file takes away every lock that this
+    process has on it, and SQLite's are such locks. Whoever closed the database next would take
+    itself for the last one, and remove the log that our connections go on writing
+    (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    connection = connect(path, "immutable")
+    try:
+        # While a checkpoint makes the file longer, its header is ahead of it: no damage.
+        connection.execute("PRAGMA writable_schema=ON")
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) != sqlite3.SQLITE_NOTADB:
+            raise
+        raise NotAStoreError(f"{path} is no database; name a file that Afterglow wrote") from error
+    finally:
+        connection.close()
+    return application & 0xFFFFFFFF, version & 0xFFFFFFFF
 
 
 def newer(path: Path, version: int) -> NewerStoreError:
