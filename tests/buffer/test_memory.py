@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from afterglow.buffer import MemoryBuffer
-from afterglow.buffer.memory import SPAN_BYTES
+from afterglow.buffer.held_traces import SPAN_BYTES
 from afterglow.config import BufferConfig
 from afterglow.model.segment import BufferedSpan, SegmentPart
 

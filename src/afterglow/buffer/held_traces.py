@@ -20,7 +20,7 @@ from afterglow.errors import SpanBufferError
 from afterglow.ledger import BufferDropReason
 from afterglow.model.segment import SegmentPart
 
-__all__ = ["HeldTraces", "Queue", "size_of"]
+__all__ = ["SPAN_BYTES", "HeldTraces", "Queue", "size_of"]
 
 #: About what a span that waits costs beside its payload: 70 bytes in batches with many spans of a
 #: trace, 120 with 20, 320 with 4 (CPython 3.13). Not counted is the tree of a trace that is being
