@@ -91,6 +91,25 @@ def test_two_collectors_share_a_trace(redis_cluster: RedisCluster, tmp_path: Pat
         assert (first.stop(), second.stop()) == (0, 0)
 
 
+def test_not_ready_while_redis_is_away_and_ready_when_it_is_back(tmp_path: Path) -> None:
+    with (
+        SingleRedis() as server,
+        Serving(tmp_path / "a.db", "--buffer", server.url, env=FAST) as serving,
+    ):
+        assert serving.get("/readyz")[0] == 200
+        server.kill()
+        until(lambda: serving.get("/readyz")[0] == 503, "still ready")
+        assert "buffer: " in serving.get("/readyz")[1]
+        assert serving.get("/healthz")[0] == 200  # a restart would not help
+        serving.said("not ready: ")
+        server.restart()
+        until(lambda: serving.get("/readyz")[0] == 200, "not ready again")
+        serving.said("ready: the buffer answers again")
+        run_program(serving.http, traces=3)
+        until(lambda: assembled_in(tmp_path / "a.db") == 9, "not assembled")
+        assert serving.stop() == 0
+
+
 def test_redis_in_the_way_is_one_line(redis_single: SingleRedis, tmp_path: Path) -> None:
     database = tmp_path / "afterglow.db"
     with Serving(database, "--buffer", "redis://127.0.0.1:1") as serving:

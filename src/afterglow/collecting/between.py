@@ -19,6 +19,7 @@ from afterglow.collecting.exposition import Sample
 from afterglow.collecting.folder import Folder
 from afterglow.collecting.health import Health
 from afterglow.collecting.log import Log, LogReport
+from afterglow.collecting.reaching import Reaching
 from afterglow.collecting.settings import ServeSettings
 from afterglow.collecting.sinks import Sinks, stores_in_file
 from afterglow.collecting.steps import Steps
@@ -37,6 +38,8 @@ __all__ = ["Between", "start_cluster", "start_embedded"]
 _FLUSH_SHARE: Final = 0.6
 #: ... and so much for what was accepted and is not in the file yet.
 _VISIBLE_SHARE: Final = 0.3
+#: ... and so much for a question to Redis that is under way.
+_REACH_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,10 @@ def start_cluster(
     steps.add("flushers", lambda _left_s: supervisor.close())
     supervisor.start()
     health.alive("flushers", lambda: _unwell(supervisor))
+    reaching = Reaching(buffer.ledger, log.report)
+    reaching.start()
+    steps.add("reaching", lambda left_s: reaching.close(left_s() * _REACH_SHARE))
+    health.ready("buffer", lambda: reaching.problem)
 
     def samples() -> Iterator[Sample]:
         for one in supervisor.status:

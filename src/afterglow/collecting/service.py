@@ -165,6 +165,9 @@ class Service:
             yield from self.faces.greeting()
         if stores_in_file(settings):
             yield f"spans are kept in {settings.database}: afterglow report {settings.database}"
+            if settings.ingest.tokens or settings.ingest.tokens_file:
+                others = settings.database.with_suffix(f".PROJECT{settings.database.suffix}")
+                yield f"those of other projects than default in {others}"
             if settings.serve.retention:
                 yield (
                     f"retention: the file stays within {settings.retention.keep_max_bytes >> 20:,} "
