@@ -126,8 +126,31 @@ def test_files_go_when_their_spans_have_gone_and_nobody_remembers_them(tmp_path:
     assert buffer.ledger().held == 0
     # Sixty seconds are remembered: the spans of some ten rounds, and the file that is written.
     assert len(list(tmp_path.glob("*.spool"))) < 5
-    assert buffer.ledger() == books_in(tmp_path)
-    buffer.close()
+    books = buffer.ledger()
+    assert books == books_in(tmp_path)
+    assert books.ingested == books.delivered == 199 * 50
+    died(buffer)  # what the files that went had counted is in the header of the first that stayed
+    again = JournaledBuffer.open(tmp_path, CONFIG, SMALL)
+    assert again.ledger() == books
+    again.close()
+
+
+def test_files_stay_while_what_went_in_them_is_remembered(tmp_path: Path) -> None:
+    buffer = JournaledBuffer.open(tmp_path, CONFIG, SMALL)
+    chance = random.Random(1)
+    first = span(1, trace=9_999)
+    buffer.add([first], 0)
+    for number in range(1, 50):
+        spans = [span(chance.getrandbits(62), trace=number) for _ in range(100)]
+        buffer.add(spans, number * SECOND)
+        buffer.acknowledge(take(buffer, (number + 2) * SECOND))
+    assert len(list(tmp_path.glob("*.spool"))) > 2
+    died(buffer)
+    again = JournaledBuffer.open(tmp_path, CONFIG, SMALL)
+    again.add([first], 53 * SECOND)
+    assert take(again, 60 * SECOND) == []
+    assert again.ledger().dropped == {"shop": {"duplicate": 1}}
+    again.close()
 
 
 def test_one_span_that_stays_keeps_its_file(tmp_path: Path) -> None:
@@ -217,6 +240,31 @@ def test_a_full_disk_is_a_refusal_and_what_went_is_written_when_there_is_room(
     again = JournaledBuffer.open(tmp_path, CONFIG)
     books = again.ledger()
     assert (books.delivered, books.held, books.dropped) == (taken, 20, {})
+    again.close()
+
+
+def test_what_is_owed_is_counted_once_wherever_a_file_begins(
+    tmp_path: Path, small_disk: None
+) -> None:
+    buffer = JournaledBuffer.open(tmp_path, CONFIG)
+    chance = random.Random(1)
+    taken = 0
+    while not buffer.add(
+        [span(chance.getrandbits(62), trace=1 + taken)._replace(payload=chance.randbytes(900))], 0
+    ).refused:
+        taken += 1
+    buffer.acknowledge(take(buffer, 9 * SECOND))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit[1], limit[1]))
+    for later in (200, 400):  # the first file goes: the books begin with the header of the second
+        buffer._intake.spool.begin_file()
+        buffer.add([span(1, trace=90_000 + later)], later * SECOND)
+    assert len(list(tmp_path.glob("*.spool"))) == 2
+    died(buffer)
+    again = JournaledBuffer.open(tmp_path, CONFIG)
+    books = again.ledger()
+    assert (books.ingested, books.delivered, books.held) == (taken + 2, taken, 2)
+    assert books.dropped == {}
     again.close()
 
 
