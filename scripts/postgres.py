@@ -85,7 +85,8 @@ class Postgres:
             "full_page_writes": onoff,
             "jit": "off",
             "shared_buffers": "64MB",
-            "max_connections": "100",
+            # Backends of clients that left go when they get a core, which may take a while.
+            "max_connections": "400",
             "dynamic_shared_memory_type": "mmap",
             "autovacuum_naptime": "1h",
             **(settings or {}),
