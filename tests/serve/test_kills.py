@@ -75,7 +75,7 @@ class Crew:
     def _start(self, number: int, address: str = "127.0.0.1:0") -> Serving:
         return Serving(
             self._folder / f"{number}.db", "--buffer", self._cluster.url, "--flushers", "2",
-            "--store", self._postgres, "--http", address, env=_FAST,
+            "--store", self._postgres, "--no-retention", "--http", address, env=_FAST,
         )  # fmt: skip
 
     def __enter__(self) -> Crew:
