@@ -103,6 +103,15 @@ def test_a_clock_that_was_set_back_holds_nothing_up(tmp_path: Path) -> None:
     again.close()
 
 
+def test_the_books_of_a_folder_are_those_of_its_buffer(tmp_path: Path) -> None:
+    buffer = JournaledBuffer.open(tmp_path, CONFIG)
+    assert books_in(tmp_path) == buffer.ledger()
+    buffer.add([span(1), span(2)._replace(span_id=b"short"), span(3)._replace(trace_id=b"")], 0)
+    assert books_in(tmp_path) == buffer.ledger()
+    assert buffer.ledger().dropped == {"shop": {"invalid_id": 2}}
+    buffer.close()
+
+
 def test_parts_that_a_sink_refused_stay_refused(tmp_path: Path) -> None:
     buffer = JournaledBuffer.open(tmp_path, CONFIG)
     buffer.add([span(1)], 0)

@@ -20,27 +20,31 @@ class HeldBooks(msgspec.Struct):
     dropped: dict[str, dict[str, int]] = {}
     held: dict[str, int] = {}
 
+    def took(self, project: str, spans: int) -> None:
+        """So many were taken in; what became of them is counted elsewhere."""
+        _add(self.ingested, project, spans)
+
     def came(self, project: str, spans: int) -> None:
         """So many were taken in, and are held."""
-        _add(self.ingested, project, spans)
+        self.took(project, spans)
         _add(self.held, project, spans)
 
     def never_held(self, project: str, reason: str, spans: int) -> None:
         """So many were taken in, and dropped at once."""
-        _add(self.ingested, project, spans)
-        self.drop(project, reason, spans)
+        self.took(project, spans)
+        self.ended(project, spans, reason)
 
-    def drop(self, project: str, reason: str, spans: int) -> None:
-        """So many were dropped, and are counted elsewhere already."""
-        _add(self.dropped.setdefault(project, {}), reason, spans)
+    def ended(self, project: str, spans: int, dropped: str | None) -> None:
+        """So many were delivered, or dropped."""
+        if dropped is None:
+            _add(self.delivered, project, spans)
+        else:
+            _add(self.dropped.setdefault(project, {}), dropped, spans)
 
     def went(self, project: str, spans: int, dropped: str | None) -> None:
         """So many are held no longer: delivered, or dropped."""
         _add(self.held, project, -spans)
-        if dropped is None:
-            _add(self.delivered, project, spans)
-        else:
-            self.drop(project, dropped, spans)
+        self.ended(project, spans, dropped)
 
     @property
     def held_spans(self) -> int:
@@ -75,7 +79,7 @@ class HeldBooks(msgspec.Struct):
             known = self.delivered.get(project, 0) + reasons.total() + held.get(project, 0)
             repeats = self.ingested.get(project, 0) - known
             if repeats > 0:
-                self.drop(project, "duplicate", repeats)
+                self.ended(project, repeats, "duplicate")
             elif repeats < 0:
                 _add(self.ingested, project, -repeats)
                 beyond -= repeats

@@ -14,6 +14,7 @@ from typing import Self
 
 import msgspec
 
+from afterglow.assembly import subsegments
 from afterglow.buffer.held_books import HeldBooks
 from afterglow.buffer.intake_journal import (
     Gone,
@@ -26,7 +27,7 @@ from afterglow.buffer.memory import MemoryBuffer
 from afterglow.config.buffer import BufferConfig
 from afterglow.config.intake import IntakeConfig
 from afterglow.model.segment import BufferBooks, BufferedSpan
-from afterglow.spool import Position, Spool
+from afterglow.spool import START, Position, Spool
 from afterglow.spool.reading import look_into
 from afterglow.store.columns import zstd
 
@@ -117,7 +118,7 @@ class JournaledBuffer(MemoryBuffer):
                 self._hold_again(at, min(came_ns, now_ns), spans, gone, books)
         for project, reasons in held.dropped.items():
             for reason, count in reasons.items():
-                books.drop(project, reason, count)
+                books.ended(project, count, reason)
         gone.count_in(books)
         beyond = books.settle(held.held)
         self._books = books
@@ -136,7 +137,7 @@ class JournaledBuffer(MemoryBuffer):
         books: HeldBooks,
     ) -> None:
         for project, count in Counter(span.project for span in spans).items():
-            books.ingested[project] = books.ingested.get(project, 0) + count
+            books.took(project, count)
         left = [span for span in spans if span not in gone]
         if not left:
             return
@@ -165,10 +166,7 @@ class _GoneSpans:
 
     def count_in(self, books: HeldBooks) -> None:
         for (project, dropped), count in self._counts.items():
-            if dropped is None:
-                books.delivered[project] = books.delivered.get(project, 0) + count
-            else:
-                books.drop(project, dropped, count)
+            books.ended(project, count, dropped)
 
 
 def books_in(folder: Path) -> BufferBooks | None:
@@ -179,25 +177,34 @@ def books_in(folder: Path) -> BufferBooks | None:
     """
     first: HeldBooks | None = None
     gone = _GoneSpans()
-    came: list[Position] = []
+    last = START
     for at, body, is_header in look_into(folder):
+        last = at
         if is_header:
             first = first or read_header(body)
-        else:
-            came.append(at)
-            for _, one in read_gone([(at, body)]):
-                gone.add(one)
-    if first is None and not came:
+            continue
+        for _, one in read_gone([(at, body)]):
+            gone.add(one)
+    if last == START:
         return None
     books = first or HeldBooks()
     held: defaultdict[str, set[tuple[bytes, bytes]]] = defaultdict(set)
     for at, body, is_header in look_into(folder):
-        if is_header or at > came[-1]:
+        if is_header or at > last:
             continue  # came since we looked for what went
-        for span in _came_in(body):
-            books.ingested[span.project] = books.ingested.get(span.project, 0) + 1
-            if span not in gone:
-                held[span.project].add((span.trace_id, span.span_id))
+        spans = _came_in(body)
+        for project, count in Counter(span.project for span in spans).items():
+            books.took(project, count)
+        left = [span for span in spans if span not in gone]
+        found, dropped = subsegments(left, 0, BufferConfig())
+        for project, reasons in dropped.items():
+            for reason, count in reasons.items():
+                books.ended(project, count, reason)
+        for part in found:
+            ids = part.entry.span_ids
+            held[part.project].update(
+                (part.trace_id, ids[byte : byte + 8]) for byte in range(0, len(ids), 8)
+            )
     gone.count_in(books)
     books.settle({project: len(ids) for project, ids in held.items()})
     return books.read()

@@ -7,7 +7,6 @@ import io
 import os
 import socket
 import ssl
-import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -17,12 +16,8 @@ from afterglow.config import SendConfig
 from afterglow.errors import SettingError
 from afterglow.sink.otlp_address import Address
 from afterglow.sink.otlp_answer import Answer, of_http, short_text
+from afterglow.store.columns import zstd
 from afterglow.version import VERSION
-
-if sys.version_info >= (3, 14):
-    from compression import zstd  # type: ignore[import-not-found, unused-ignore]
-else:
-    from backports import zstd
 
 __all__ = ["HttpPost", "squeezer"]
 
